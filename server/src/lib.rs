@@ -1,0 +1,3 @@
+//! See the crate README.
+pub mod config;
+pub mod store;
