@@ -1,6 +1,7 @@
 //! The client's side of the wire as a pure machine: the rules that the browser SDK follows too.
 //! The load tool runs it against real hubs, the model check against the handover machines.
 
+mod link;
 #[cfg(test)]
 mod tests;
 mod welcome;
@@ -8,7 +9,7 @@ mod words;
 
 pub use words::{Action, Backoff, Conn, Event, Report, Settings};
 
-use crate::close::{Close, may_return};
+use crate::close::Close;
 use crate::frame::{ClientFrame, Hello, Old, ServerFrame};
 use crate::id::{DrainId, HubId, ResumeToken, SessionId};
 use crate::position::{Epoch, Millis, Offset};
@@ -40,7 +41,11 @@ enum Link {
     /// At work.
     Up { live: Live },
     /// At work, told to move and sent away; the next try is at `until`.
-    SentOff { live: Live, until: Millis, home: bool },
+    SentOff {
+        live: Live,
+        until: Millis,
+        home: bool,
+    },
     /// At work on `live` until the answer arrives on `new`.
     Moving { live: Live, new: Attempt },
     /// For ever.
@@ -71,7 +76,10 @@ struct Attempt {
 enum Stage {
     Dialling,
     Greeted,
-    Reset { why: Cow<'static, str>, replaces: SessionId },
+    Reset {
+        why: Cow<'static, str>,
+        replaces: SessionId,
+    },
 }
 
 /// What outlives connections.
@@ -117,9 +125,6 @@ enum Role {
     Dropped,
 }
 
-/// How many heartbeats of silence mean that a connection is lost.
-const SILENT_HEARTBEATS: u64 = 3;
-
 /// One client and its session. A new one dials as soon as its first `Timer` comes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client<M> {
@@ -140,14 +145,35 @@ impl<M: Payload> Default for Client<M> {
 impl<M: Payload> Client<M> {
     /// A client without a session, due to dial at once.
     pub fn new() -> Self {
-        let link = Link::Down { until: Millis(0), home: true };
-        Self { link, thread: None, outbox: Replay::starting_at(Offset(0)), hellos: 0, failures: 0, conns: 0 }
+        let link = Link::Down {
+            until: Millis(0),
+            home: true,
+        };
+        Self {
+            link,
+            thread: None,
+            outbox: Replay::starting_at(Offset(0)),
+            hellos: 0,
+            failures: 0,
+            conns: 0,
+        }
     }
 
     /// Takes one event at a moment and says what to do. `chance` is any evenly spread number; it
     /// only jitters the waits between tries.
-    pub fn step(&mut self, settings: &Settings, now: Millis, chance: u64, event: Event<M>) -> Vec<Action<M>> {
-        let mut turn = Turn { settings, now, chance, actions: Vec::new() };
+    pub fn step(
+        &mut self,
+        settings: &Settings,
+        now: Millis,
+        chance: u64,
+        event: Event<M>,
+    ) -> Vec<Action<M>> {
+        let mut turn = Turn {
+            settings,
+            now,
+            chance,
+            actions: Vec::new(),
+        };
         match event {
             Event::Opened(conn) => self.opened(conn, &mut turn),
             Event::Frame(conn, frame) => self.frame(conn, frame, &mut turn),
@@ -156,7 +182,9 @@ impl<M: Payload> Client<M> {
             Event::Closed(conn, code) => self.closed(conn, code, &mut turn),
             Event::Send(message) => self.send(message, &mut turn),
             Event::Ready => self.answer_notice(&mut turn, |drain| ClientFrame::Ready { drain }),
-            Event::Busy { ms, why } => self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why }),
+            Event::Busy { ms, why } => {
+                self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why })
+            }
             Event::End { code, reason } => self.end_by_app(code, reason, &mut turn),
             Event::Timer => self.timer(&mut turn),
         }
@@ -172,8 +200,15 @@ impl<M: Payload> Client<M> {
             Link::Up { .. } | Link::Ended { .. } => None,
         };
         let live = self.live().and_then(|live| self.heartbeat_at(live));
-        let ack = self.live().and(self.thread.as_ref()).and_then(|thread| thread.ack_due);
-        [link, live, ack].into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
+        let ack = self
+            .live()
+            .and(self.thread.as_ref())
+            .and_then(|thread| thread.ack_due);
+        [link, live, ack]
+            .into_iter()
+            .flatten()
+            .filter(|at| at.0 < u64::MAX)
+            .min()
     }
 
     /// The connection over which messages travel now.
@@ -193,7 +228,9 @@ impl<M: Payload> Client<M> {
 
     /// How many messages of this epoch were delivered.
     pub fn received(&self) -> Offset {
-        self.thread.as_ref().map_or(Offset(0), |thread| thread.received)
+        self.thread
+            .as_ref()
+            .map_or(Offset(0), |thread| thread.received)
     }
 
     /// What the hub has not acked yet.
@@ -205,22 +242,28 @@ impl<M: Payload> Client<M> {
     pub fn ended(&self) -> Option<u16> {
         match self.link {
             Link::Ended { code } => Some(code),
-            Link::Down { .. } | Link::Opening { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Moving { .. } => {
-                None
-            }
+            Link::Down { .. }
+            | Link::Opening { .. }
+            | Link::Up { .. }
+            | Link::SentOff { .. }
+            | Link::Moving { .. } => None,
         }
     }
 
     fn live(&self) -> Option<&Live> {
         match &self.link {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
+                Some(live)
+            }
             Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
         }
     }
 
     fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.link {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
+                Some(live)
+            }
             Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
         }
     }
@@ -244,12 +287,20 @@ impl<M: Payload> Client<M> {
 
     /// Takes the link out, to put its successor in within the same function.
     fn take(&mut self) -> Link {
-        std::mem::replace(&mut self.link, Link::Ended { code: Close::Normal.code() })
+        std::mem::replace(
+            &mut self.link,
+            Link::Ended {
+                code: Close::Normal.code(),
+            },
+        )
     }
 
     fn heartbeat_at(&self, live: &Live) -> Option<Millis> {
         let heartbeat_ms = self.thread.as_ref().map_or(0, |thread| thread.heartbeat_ms);
-        (heartbeat_ms > 0).then(|| live.heard_at.plus(heartbeat_ms.saturating_mul(u64::from(live.pings) + 1)))
+        (heartbeat_ms > 0).then(|| {
+            live.heard_at
+                .plus(heartbeat_ms.saturating_mul(u64::from(live.pings) + 1))
+        })
     }
 
     fn heard(&mut self, conn: Conn, now: Millis) {
@@ -260,28 +311,16 @@ impl<M: Payload> Client<M> {
         }
     }
 
-    /// Dials; keeps the working connection, if there is one.
-    fn dial(&mut self, home: bool, turn: &mut Turn<'_, M>) {
-        self.conns += 1;
-        let conn = Conn(self.conns);
-        let url = self.thread.as_ref().filter(|_| !home).and_then(|thread| thread.url.clone());
-        let new = Attempt {
-            conn,
-            home: url.is_none(),
-            until: turn.now.plus(turn.settings.answer_ms),
-            stage: Stage::Dialling,
-        };
-        turn.then(Action::Dial { conn, url });
-        self.link = match self.take() {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Link::Moving { live, new },
-            Link::Down { .. } | Link::Opening { .. } => Link::Opening { new },
-            ended @ Link::Ended { .. } => ended,
-        };
-    }
-
     fn opened(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
-        let old = if self.live().is_some() { Old::Open } else { Old::Lost };
-        let Some(new) = self.new_attempt().filter(|new| new.conn == conn && new.stage == Stage::Dialling) else {
+        let old = if self.live().is_some() {
+            Old::Open
+        } else {
+            Old::Lost
+        };
+        let Some(new) = self
+            .new_attempt()
+            .filter(|new| new.conn == conn && new.stage == Stage::Dialling)
+        else {
             return;
         };
         new.stage = Stage::Greeted;
@@ -326,7 +365,12 @@ impl<M: Payload> Client<M> {
                     turn.then(Action::Report(Report::Notice(notice)));
                 }
             }
-            ServerFrame::Move { drain, seq, token, url } => {
+            ServerFrame::Move {
+                drain,
+                seq,
+                token,
+                url,
+            } => {
                 if self.is_news(drain, seq) {
                     self.order(token, url, turn);
                 }
@@ -352,7 +396,9 @@ impl<M: Payload> Client<M> {
         }
         let (Some(live), Some(thread)) = (
             match &mut self.link {
-                Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
+                Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
+                    Some(live)
+                }
                 Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
             },
             self.thread.as_mut(),
@@ -372,7 +418,14 @@ impl<M: Payload> Client<M> {
         }
     }
 
-    fn gap(&mut self, conn: Conn, from: Offset, to: Offset, why: Cow<'static, str>, turn: &mut Turn<'_, M>) {
+    fn gap(
+        &mut self,
+        conn: Conn,
+        from: Offset,
+        to: Offset,
+        why: Cow<'static, str>,
+        turn: &mut Turn<'_, M>,
+    ) {
         let received = self.received();
         let Some(live) = self.live_mut() else { return };
         if live.position != from || to < from {
@@ -383,13 +436,23 @@ impl<M: Payload> Client<M> {
             && let Some(thread) = &mut self.thread
         {
             thread.received = to;
-            thread.ack_due.get_or_insert(turn.now.plus(turn.settings.ack_ms));
-            turn.then(Action::Report(Report::Gap { from: received, to, why }));
+            thread
+                .ack_due
+                .get_or_insert(turn.now.plus(turn.settings.ack_ms));
+            turn.then(Action::Report(Report::Gap {
+                from: received,
+                to,
+                why,
+            }));
         }
     }
 
     fn send(&mut self, message: M, turn: &mut Turn<'_, M>) {
-        if self.ended().is_some() || !self.outbox.has_room(message.size_bytes(), &turn.settings.unacked) {
+        if self.ended().is_some()
+            || !self
+                .outbox
+                .has_room(message.size_bytes(), &turn.settings.unacked)
+        {
             return turn.then(Action::Report(Report::Refused(message)));
         }
         if let Some(conn) = self.connection() {
@@ -397,97 +460,16 @@ impl<M: Payload> Client<M> {
         }
         self.outbox.push(message, &turn.settings.unacked);
     }
-
-    fn timer(&mut self, turn: &mut Turn<'_, M>) {
-        match &self.link {
-            Link::Down { until, home } | Link::SentOff { until, home, .. } if *until <= turn.now => {
-                self.dial(*home, turn)
-            }
-            Link::Opening { new } | Link::Moving { new, .. } if new.until <= turn.now => {
-                let conn = new.conn;
-                turn.then(Action::Close(conn, Close::Heartbeat.code(), "no answer in time".into()));
-                self.closed(conn, None, turn);
-            }
-            Link::Down { .. }
-            | Link::Opening { .. }
-            | Link::Up { .. }
-            | Link::SentOff { .. }
-            | Link::Moving { .. }
-            | Link::Ended { .. } => {}
-        }
-        let Some(conn) = self.connection() else { return };
-        if let Some(thread) = &mut self.thread
-            && thread.ack_due.is_some_and(|due| due <= turn.now)
-        {
-            thread.send_ack(conn, turn);
-        }
-        if self.live().and_then(|live| self.heartbeat_at(live)).is_some_and(|at| at <= turn.now) {
-            self.silence(conn, turn);
-        }
-    }
-
-    fn silence(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
-        let Some(live) = self.live_mut() else { return };
-        live.pings += 1;
-        if u64::from(live.pings) < SILENT_HEARTBEATS {
-            return turn.then(Action::Send(conn, ClientFrame::Ping {}));
-        }
-        turn.then(Action::Close(conn, Close::Heartbeat.code(), "nothing heard for three heartbeats".into()));
-        self.closed(conn, None, turn);
-    }
-
-    fn closed(&mut self, conn: Conn, code: Option<u16>, turn: &mut Turn<'_, M>) {
-        match self.role(conn) {
-            Role::Live => self.lost(code, turn),
-            Role::New => self.failed(code, turn),
-            Role::Dropped => {}
-        }
-    }
-
-    /// The working connection is gone.
-    fn lost(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
-        // Our own second hello may have taken the session over before its welcome was read.
-        let by_ourselves = matches!(&self.link, Link::Moving { new, .. } if new.stage != Stage::Dialling)
-            && code.is_some_and(|code| code == Close::Displaced.code() || code == Close::Normal.code());
-        if let Some(code) = code.filter(|code| !may_return(*code) && !by_ourselves) {
-            return self.end(code, "closed by the hub".into(), turn);
-        }
-        let stable = self.live().is_some_and(|live| turn.now.since(live.since) >= turn.settings.backoff.stable_ms);
-        if stable {
-            self.failures = 0;
-        }
-        let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
-        self.failures = turn.settings.backoff.raised(self.failures);
-        self.link = match self.take() {
-            Link::Moving { new, .. } => Link::Opening { new },
-            Link::SentOff { until: retry, home, .. } => Link::Down { until: until.min(retry), home },
-            Link::Up { .. } => Link::Down { until, home: false },
-            other @ (Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. }) => other,
-        };
-        turn.then(Action::Report(Report::Reconnecting { code }));
-    }
-
-    /// The connection under way was closed or gave no answer: the old one, if any, stays.
-    fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
-        let refused = code.filter(|code| !may_return(*code));
-        let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
-        self.failures = turn.settings.backoff.raised(self.failures);
-        self.link = match self.take() {
-            // The next `move` brings another token; this one was refused for good.
-            Link::Moving { live, .. } if refused.is_some() => Link::Up { live },
-            Link::Moving { live, new } => Link::SentOff { live, until, home: !new.home },
-            Link::Opening { new } => Link::Down { until, home: !new.home },
-            other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
-        };
-        if let (Link::Down { .. }, Some(code)) = (&self.link, refused) {
-            self.end(code, "refused by the hub".into(), turn);
-        }
-    }
 }
 
 impl Thread {
     fn send_ack<M>(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
         (self.acked, self.ack_due) = (self.received, None);
-        turn.then(Action::Send(conn, ClientFrame::Ack { received: self.received }));
+        turn.then(Action::Send(
+            conn,
+            ClientFrame::Ack {
+                received: self.received,
+            },
+        ));
     }
 }

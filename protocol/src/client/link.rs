@@ -1,0 +1,161 @@
+//! Connections come and go: dialling, deadlines, heartbeats, and what each loss means.
+
+use super::{Action, Attempt, Client, Conn, Link, Report, Role, Stage, Turn};
+use crate::close::{Close, may_return};
+use crate::frame::ClientFrame;
+use crate::replay::Payload;
+
+/// How many heartbeats of silence mean that a connection is lost.
+const SILENT_HEARTBEATS: u64 = 3;
+
+impl<M: Payload> Client<M> {
+    /// Dials; keeps the working connection, if there is one.
+    pub(super) fn dial(&mut self, home: bool, turn: &mut Turn<'_, M>) {
+        self.conns += 1;
+        let conn = Conn(self.conns);
+        let url = self
+            .thread
+            .as_ref()
+            .filter(|_| !home)
+            .and_then(|thread| thread.url.clone());
+        let new = Attempt {
+            conn,
+            home: url.is_none(),
+            until: turn.now.plus(turn.settings.answer_ms),
+            stage: Stage::Dialling,
+        };
+        turn.then(Action::Dial { conn, url });
+        self.link = match self.take() {
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
+                Link::Moving { live, new }
+            }
+            Link::Down { .. } | Link::Opening { .. } => Link::Opening { new },
+            ended @ Link::Ended { .. } => ended,
+        };
+    }
+
+    pub(super) fn timer(&mut self, turn: &mut Turn<'_, M>) {
+        match &self.link {
+            Link::Down { until, home } | Link::SentOff { until, home, .. }
+                if *until <= turn.now =>
+            {
+                self.dial(*home, turn)
+            }
+            Link::Opening { new } | Link::Moving { new, .. } if new.until <= turn.now => {
+                let conn = new.conn;
+                turn.then(Action::Close(
+                    conn,
+                    Close::Heartbeat.code(),
+                    "no answer in time".into(),
+                ));
+                self.closed(conn, None, turn);
+            }
+            Link::Down { .. }
+            | Link::Opening { .. }
+            | Link::Up { .. }
+            | Link::SentOff { .. }
+            | Link::Moving { .. }
+            | Link::Ended { .. } => {}
+        }
+        let Some(conn) = self.connection() else {
+            return;
+        };
+        if let Some(thread) = &mut self.thread
+            && thread.ack_due.is_some_and(|due| due <= turn.now)
+        {
+            thread.send_ack(conn, turn);
+        }
+        if self
+            .live()
+            .and_then(|live| self.heartbeat_at(live))
+            .is_some_and(|at| at <= turn.now)
+        {
+            self.silence(conn, turn);
+        }
+    }
+
+    fn silence(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
+        let Some(live) = self.live_mut() else { return };
+        live.pings += 1;
+        if u64::from(live.pings) < SILENT_HEARTBEATS {
+            return turn.then(Action::Send(conn, ClientFrame::Ping {}));
+        }
+        turn.then(Action::Close(
+            conn,
+            Close::Heartbeat.code(),
+            "nothing heard for three heartbeats".into(),
+        ));
+        self.closed(conn, None, turn);
+    }
+
+    pub(super) fn closed(&mut self, conn: Conn, code: Option<u16>, turn: &mut Turn<'_, M>) {
+        match self.role(conn) {
+            Role::Live => self.lost(code, turn),
+            Role::New => self.failed(code, turn),
+            Role::Dropped => {}
+        }
+    }
+
+    /// The working connection is gone.
+    fn lost(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
+        // Our own second hello may have taken the session over before its welcome was read.
+        let by_ourselves = matches!(&self.link, Link::Moving { new, .. } if new.stage != Stage::Dialling)
+            && code.is_some_and(|code| {
+                code == Close::Displaced.code() || code == Close::Normal.code()
+            });
+        if let Some(code) = code.filter(|code| !may_return(*code) && !by_ourselves) {
+            return self.end(code, "closed by the hub".into(), turn);
+        }
+        let stable = self
+            .live()
+            .is_some_and(|live| turn.now.since(live.since) >= turn.settings.backoff.stable_ms);
+        if stable {
+            self.failures = 0;
+        }
+        let until = turn
+            .now
+            .plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+        self.failures = turn.settings.backoff.raised(self.failures);
+        self.link = match self.take() {
+            Link::Moving { new, .. } => Link::Opening { new },
+            Link::SentOff {
+                until: retry, home, ..
+            } => Link::Down {
+                until: until.min(retry),
+                home,
+            },
+            Link::Up { .. } => Link::Down { until, home: false },
+            other @ (Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. }) => other,
+        };
+        turn.then(Action::Report(Report::Reconnecting { code }));
+    }
+
+    /// The connection under way was closed or gave no answer: the old one, if any, stays.
+    fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
+        let refused = code.filter(|code| !may_return(*code));
+        let until = turn
+            .now
+            .plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+        self.failures = turn.settings.backoff.raised(self.failures);
+        self.link = match self.take() {
+            // The next `move` brings another token; this one was refused for good.
+            Link::Moving { live, .. } if refused.is_some() => Link::Up { live },
+            Link::Moving { live, new } => Link::SentOff {
+                live,
+                until,
+                home: !new.home,
+            },
+            Link::Opening { new } => Link::Down {
+                until,
+                home: !new.home,
+            },
+            other @ (Link::Down { .. }
+            | Link::Up { .. }
+            | Link::SentOff { .. }
+            | Link::Ended { .. }) => other,
+        };
+        if let (Link::Down { .. }, Some(code)) = (&self.link, refused) {
+            self.end(code, "refused by the hub".into(), turn);
+        }
+    }
+}
