@@ -13,11 +13,14 @@
 //!                       └──────────────► client-sdk-js (reads the same files in its tests)
 //! ```
 
+pub mod claim;
 pub mod client;
 pub mod close;
 pub mod control;
 pub mod drain;
 pub mod frame;
 pub mod id;
+pub mod peer;
 pub mod position;
 pub mod replay;
+pub mod session;

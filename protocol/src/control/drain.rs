@@ -227,7 +227,7 @@ pub struct StageReport {
 }
 
 /// Answer of `GET /v1/drain/report`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DrainReport {
     /// Which drain.
     pub drain: DrainId,

@@ -50,6 +50,15 @@ pub enum OnOrphan {
     Recall,
 }
 
+/// An order about who is still here, beside the policy of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rest {
+    /// Everything that is left is pushed or parked now, whatever the slots say; also when a drain
+    /// is under way already, or has ended and somebody is left or came since.
+    Now,
+}
+
 /// When the next stage may open, as asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +114,9 @@ pub struct DrainRequest {
     /// Echoed in the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+    /// What to do with who is left, apart from the policy; it holds for a drain that is joined too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
 }
 
 /// When the next stage may open.

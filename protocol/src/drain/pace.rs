@@ -1,0 +1,192 @@
+//! Pacing: how fast sessions may be released, and what the successors' admission does to it.
+
+use super::event::Admission;
+use crate::position::Millis;
+
+/// How far a late release may be caught up: the rate in any second stays within 5 % of the plan's.
+const CATCH_UP_US: u64 = 40_000;
+/// Speed at its best, in thousandths of the plan's rate.
+const FULL: u64 = 1_000;
+/// Speed at its worst.
+const FLOOR: u64 = 50;
+/// What each good second gives back.
+const RECOVER_PER_S: u64 = 50;
+/// A successor is slow when its 99th percentile is over this many times its best …
+const SLOW_FACTOR: u64 = 4;
+/// … and over this.
+const SLOW_MIN_MS: u64 = 200;
+
+/// Spaces releases by an interval (a leaky bucket that holds no more than the catch-up).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pacer {
+    interval_us: u64,
+    next_us: u64,
+}
+
+impl Pacer {
+    /// One release per interval; 0 means unpaced.
+    pub(super) const fn new(interval_us: u64) -> Self {
+        Self { interval_us, next_us: 0 }
+    }
+
+    /// When the next release is allowed.
+    pub(super) const fn ready_at(&self) -> Millis {
+        Millis(self.next_us.saturating_sub(CATCH_UP_US).div_ceil(1_000))
+    }
+
+    /// Whether a release is allowed now.
+    pub(super) fn is_ready(&self, now: Millis) -> bool {
+        now >= self.ready_at()
+    }
+
+    /// Takes note of a release, at this speed.
+    pub(super) fn take(&mut self, now: Millis, speed: u64) {
+        let interval_us = self.interval_us.saturating_mul(FULL) / speed.max(1);
+        self.next_us = self.next_us.max(now.0.saturating_mul(1_000)) + interval_us;
+    }
+}
+
+/// Multiplies the rate down when a successor admits badly, and lets it recover second by second:
+/// additive up, multiplicative down. It never exceeds the plan's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Speed {
+    permille: u64,
+    cut_at: Option<Millis>,
+    best_p99_ms: Option<u64>,
+}
+
+impl Speed {
+    /// Full speed.
+    pub(super) const fn new() -> Self {
+        Self { permille: FULL, cut_at: None, best_p99_ms: None }
+    }
+
+    /// Thousandths of the plan's rate.
+    pub(super) fn now(&self, now: Millis) -> u64 {
+        let recovered = self.cut_at.map_or(0, |at| now.since(at) / 1_000 * RECOVER_PER_S);
+        (self.permille + recovered).min(FULL)
+    }
+
+    /// Something was refused or slow: down to 7/10, at most once a second.
+    pub(super) fn cut(&mut self, now: Millis) {
+        if self.cut_at.is_none_or(|at| now.since(at) >= 1_000) {
+            self.permille = (self.now(now) * 7 / 10).max(FLOOR);
+            self.cut_at = Some(now);
+        }
+    }
+
+    /// Judges one sample of a successor.
+    pub(super) fn sample(&mut self, admission: Admission, now: Millis) {
+        let best = self.best_p99_ms.map_or(admission.p99_ms, |best| best.min(admission.p99_ms));
+        self.best_p99_ms = Some(best);
+        let slow = admission.p99_ms > SLOW_MIN_MS && admission.p99_ms > best.saturating_mul(SLOW_FACTOR);
+        if slow || admission.refused > 0 {
+            self.cut(now);
+        }
+    }
+
+    /// This share of a bound, at least 1.
+    pub(super) fn of(&self, bound: u64, now: Millis) -> u64 {
+        (bound * self.now(now) / FULL).max(1)
+    }
+}
+
+/// How many sessions went live in each of the last seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Rate {
+    counts: [u32; Self::SECONDS as usize],
+    second: u64,
+}
+
+impl Rate {
+    const SECONDS: u64 = 10;
+
+    pub(super) const fn new() -> Self {
+        Self { counts: [0; Self::SECONDS as usize], second: 0 }
+    }
+
+    /// One more.
+    pub(super) fn count(&mut self, now: Millis) {
+        let second = now.0 / 1_000;
+        let passed = second.saturating_sub(self.second).min(Self::SECONDS);
+        for i in 0..passed {
+            self.counts[((second - i) % Self::SECONDS) as usize] = 0;
+        }
+        self.second = self.second.max(second);
+        self.counts[(second % Self::SECONDS) as usize] += 1;
+    }
+
+    /// Per second over the last ten, or since `begin` if that is less.
+    pub(super) fn per_s(&self, begin: Millis, now: Millis) -> f64 {
+        let newest = now.0 / 1_000;
+        let oldest = newest.saturating_sub(Self::SECONDS - 1);
+        let count: u32 = (oldest..=self.second).rev().take(Self::SECONDS as usize).map(|s| self.counts[(s % Self::SECONDS) as usize]).sum();
+        let span_ms = now.since(begin).clamp(1_000, Self::SECONDS * 1_000);
+        f64::from(count) * 1_000.0 / span_ms as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_spaced_and_a_late_one_is_caught_up_by_forty_milliseconds_at_most() {
+        let mut pacer = Pacer::new(10_000);
+        let released = |pacer: &mut Pacer, from: u64, to: u64| {
+            let mut count = 0;
+            for ms in from..to {
+                while pacer.is_ready(Millis(ms)) {
+                    pacer.take(Millis(ms), FULL);
+                    count += 1;
+                }
+            }
+            count
+        };
+        assert_eq!(released(&mut pacer, 10_000, 11_000), 104, "100 a second, and 40 ms of catching up");
+        assert_eq!(released(&mut pacer, 60_000, 61_000), 104, "a long pause saves up no more than that");
+    }
+
+    #[test]
+    fn an_interval_of_zero_is_unpaced() {
+        let mut pacer = Pacer::new(0);
+        for _ in 0..1_000 {
+            assert!(pacer.is_ready(Millis(1)));
+            pacer.take(Millis(1), FULL);
+        }
+    }
+
+    #[test]
+    fn refusals_slow_the_rate_down_to_a_floor_and_good_seconds_bring_it_back() {
+        let mut speed = Speed::new();
+        let refused = Admission { p99_ms: 10, refused: 1 };
+        speed.sample(refused, Millis(0));
+        speed.sample(refused, Millis(500));
+        assert_eq!(speed.now(Millis(500)), 700, "one cut per second");
+        speed.sample(refused, Millis(1_000));
+        assert_eq!(speed.now(Millis(1_000)), 525, "7/10 of the 750 it had recovered to");
+        assert_eq!(speed.now(Millis(60_000)), FULL, "never above the plan");
+        (0..100).for_each(|s| speed.cut(Millis(61_000 + s * 1_000)));
+        assert!(speed.now(Millis(160_000)) >= FLOOR);
+        assert_eq!(speed.of(1, Millis(160_000)), 1, "a bound never falls to nothing");
+    }
+
+    #[test]
+    fn rising_latency_slows_the_rate_and_a_uniformly_slow_successor_does_not() {
+        let mut slow = Speed::new();
+        (0..5).for_each(|s| slow.sample(Admission { p99_ms: 400, refused: 0 }, Millis(s * 1_000)));
+        assert_eq!(slow.now(Millis(5_000)), FULL);
+        let mut rising = Speed::new();
+        rising.sample(Admission { p99_ms: 20, refused: 0 }, Millis(0));
+        rising.sample(Admission { p99_ms: 300, refused: 0 }, Millis(1_000));
+        assert_eq!(rising.now(Millis(1_000)), 700);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_ten_seconds() {
+        let mut rate = Rate::new();
+        (0..20u64).for_each(|s| (0..s).for_each(|_| rate.count(Millis(s * 1_000))));
+        assert_eq!(rate.per_s(Millis(0), Millis(19_999)), 14.5, "10 to 19, over ten seconds");
+        assert_eq!(rate.per_s(Millis(0), Millis(60_000)), 0.0);
+    }
+}

@@ -1,0 +1,267 @@
+//! Policy and population to plan: a pure value that the hub executes, the trigger previews and the
+//! load test checks against.
+//!
+//! ```text
+//!  0      notice         window                     settle      push     deadline
+//!  ├────────┼───┬───────┬────────────┬───────────────┼──────────╌╌╌┼────────┤
+//!           canary   2         3            4                    who is left is pushed
+//! ```
+//!
+//! The window is shared among the stages by their counts, so that the rate is one and the same
+//! from the first slot to the last: a ramp of rates would only raise the peak. What grows from
+//! stage to stage is how much is at stake before the next gate.
+
+use super::event::{Facts, Successor};
+use crate::control::{PlanAnswer, PlanShare, PlanStage, Policy};
+use crate::id::SessionId;
+use std::fmt;
+
+/// Sessions per second that a hub takes without being pressed; pushes before the deadline and the
+/// advice on windows reckon with it.
+pub const SAFE_RATE_PER_S: u64 = 1_000;
+/// A client that sent and got nothing for this long is taken to be idle.
+pub const IDLE_AFTER_MS: u64 = 10_000;
+/// Least time kept for pushing.
+const PUSH_RESERVE_MIN_MS: u64 = 500;
+
+/// One stage of a plan: the sessions `first..first + count` of the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stage {
+    /// Begin after the start, in milliseconds.
+    pub begin_ms: u64,
+    /// Over how long its slots are spread.
+    pub span_ms: u64,
+    /// Its first place in the order.
+    pub first: usize,
+    /// How many sessions.
+    pub count: usize,
+}
+
+/// The whole timetable. Sessions with a connection have a place in `order`, and the place is the
+/// slot; those without one cost no reconnect and are pushed beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// What was asked, with its defaults.
+    pub policy: Policy,
+    /// Stage by stage; empty stages are left out.
+    pub stages: Vec<Stage>,
+    /// Connected sessions in the order of their slots.
+    pub order: Vec<SessionId>,
+    /// Sessions without a connection, in the order of their ids.
+    pub detached: Vec<SessionId>,
+    /// Time kept before the deadline for pushing who is left, in milliseconds.
+    pub push_reserve_ms: u64,
+    /// Whom the sessions would go to.
+    pub shares: Vec<PlanShare>,
+    /// What stands in the way, in sentences.
+    pub blockers: Vec<String>,
+}
+
+/// A sort key of 24 bytes: two bits of class and 62 of hash, then the id in two halves (a `u128`
+/// would be padded to 32).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    rank: u64,
+    high: u64,
+    low: u64,
+}
+
+impl Key {
+    fn new(seed: u64, id: SessionId, facts: &Facts) -> Self {
+        let class = match facts {
+            Facts { busy: true, .. } => 2,
+            Facts { ready: true, .. } => 0,
+            Facts { idle_ms, .. } if *idle_ms >= IDLE_AFTER_MS => 0,
+            _ => 1,
+        };
+        let (high, low) = ((id.0 >> 64) as u64, id.0 as u64);
+        Self { rank: class << 62 | mix(mix(seed ^ high) ^ low) >> 2, high, low }
+    }
+
+    fn id(&self) -> SessionId {
+        SessionId(u128::from(self.high) << 64 | u128::from(self.low))
+    }
+}
+
+/// A 64-bit finaliser (the constants of splitmix64): spreads neighbouring ids over the whole order.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Plan {
+    /// Computes the timetable. The same arguments give the same plan, in whatever order the
+    /// population comes.
+    pub fn new(
+        policy: Policy,
+        population: impl IntoIterator<Item = (SessionId, Facts)>,
+        successors: &[Successor],
+        seed: u64,
+    ) -> Self {
+        let population = population.into_iter();
+        let mut keys = Vec::with_capacity(population.size_hint().0);
+        let mut detached = Vec::new();
+        for (id, facts) in population {
+            if facts.connected { keys.push(Key::new(seed, id, &facts)) } else { detached.push(id) }
+        }
+        keys.sort_unstable();
+        detached.sort_unstable();
+        let order: Vec<SessionId> = keys.iter().map(Key::id).collect();
+        let sessions = (order.len() + detached.len()) as u64;
+        let mut plan = Self {
+            stages: stages(&policy, order.len()),
+            push_reserve_ms: push_reserve_ms(&policy, sessions),
+            shares: shares(sessions, successors),
+            policy,
+            order,
+            detached,
+            blockers: Vec::new(),
+        };
+        plan.blockers = plan.find_blockers(successors);
+        plan
+    }
+
+    /// How many sessions it is for.
+    pub fn sessions(&self) -> u64 {
+        (self.order.len() + self.detached.len()) as u64
+    }
+
+    /// The slot of a place in the order, in milliseconds after the start.
+    pub fn slot_ms(&self, place: usize) -> u64 {
+        self.policy.notice_ms + spread(self.policy.window_ms, place, self.order.len())
+    }
+
+    /// Least time between two slots in microseconds, rounded up so that the rate is never higher.
+    pub fn interval_us(&self) -> u64 {
+        self.policy.window_ms.saturating_mul(1_000).div_ceil(self.order.len().max(1) as u64)
+    }
+
+    /// From the start until the last session is expected to be gone. Nobody there: at once.
+    pub fn total_ms(&self) -> u64 {
+        match (self.order.is_empty(), self.detached.is_empty()) {
+            (true, true) => 0,
+            (true, false) => self.policy.notice_ms + self.policy.settle_ms,
+            (false, _) => self.policy.notice_ms + self.policy.window_ms + self.policy.settle_ms,
+        }
+    }
+
+    /// Whether the last slot leaves the time kept for pushing, and the settling ends in time.
+    pub fn fits(&self) -> bool {
+        let last_slot_ms = self.total_ms().saturating_sub(self.policy.settle_ms);
+        last_slot_ms + self.push_reserve_ms <= self.policy.deadline_ms && self.total_ms() <= self.policy.deadline_ms
+    }
+
+    /// The plan as the API answers it.
+    pub fn answer(&self) -> PlanAnswer {
+        let stage = |stage: &Stage| PlanStage { begin_ms: stage.begin_ms, span_ms: stage.span_ms, count: stage.count as u64 };
+        PlanAnswer {
+            sessions: self.sessions(),
+            stages: self.stages.iter().map(stage).collect(),
+            total_ms: self.total_ms(),
+            deadline_ms: self.policy.deadline_ms,
+            push_reserve_ms: self.push_reserve_ms,
+            successors: self.shares.clone(),
+            fits: self.fits(),
+            blockers: self.blockers.clone(),
+        }
+    }
+
+    fn find_blockers(&self, successors: &[Successor]) -> Vec<String> {
+        let mut blockers = Vec::new();
+        let sessions = self.sessions();
+        let eligible = successors.iter().filter(|peer| peer.eligible).count() as u64;
+        for peer in successors.iter().filter(|peer| !peer.eligible) {
+            let state = peer.state.map_or("silent", crate::control::HubState::as_str);
+            blockers.push(format!("hub {} takes nobody: it is {state} or not ready", peer.hub));
+        }
+        if eligible == 0 && sessions > 0 {
+            blockers.push(format!("no eligible peer: {sessions} sessions would be parked in the data directory"));
+        }
+        let (window_ms, connected) = (self.policy.window_ms, self.order.len() as u64);
+        let safe_per_s = eligible * SAFE_RATE_PER_S / 2;
+        let needed_ms = (connected * 1_000).checked_div(safe_per_s).unwrap_or(0);
+        if window_ms > 0 && needed_ms > window_ms {
+            blockers.push(format!(
+                "{connected} sessions in a window of {window_ms} ms are more than {safe_per_s} per second: \
+                 window_ms {needed_ms} would do"
+            ));
+        }
+        if !self.fits() {
+            blockers.push(format!(
+                "notice {} ms + window {window_ms} ms + settle {} ms with {} ms kept for pushing do not fit before the deadline of {} ms",
+                self.policy.notice_ms, self.policy.settle_ms, self.push_reserve_ms, self.policy.deadline_ms
+            ));
+        }
+        blockers
+    }
+}
+
+/// `span * place / places`, without overflow.
+fn spread(span_ms: u64, place: usize, places: usize) -> u64 {
+    (u128::from(span_ms) * place as u128 / places.max(1) as u128) as u64
+}
+
+/// Shares the order among the stages. Shares are rounded up from the front, so the canary is
+/// never empty.
+fn stages(policy: &Policy, connected: usize) -> Vec<Stage> {
+    let mut stages = Vec::with_capacity(policy.stages.len());
+    let (mut percent, mut first) = (0usize, 0usize);
+    for share in &policy.stages {
+        percent += usize::from(*share);
+        let end = (connected * percent).div_ceil(100).min(connected);
+        if end > first {
+            let begin_ms = spread(policy.window_ms, first, connected);
+            let span_ms = spread(policy.window_ms, end, connected) - begin_ms;
+            stages.push(Stage { begin_ms: policy.notice_ms + begin_ms, span_ms, first, count: end - first });
+            first = end;
+        }
+    }
+    stages
+}
+
+/// Everybody at the safe rate, at most a quarter of the deadline.
+fn push_reserve_ms(policy: &Policy, sessions: u64) -> u64 {
+    (sessions * 1_000 / SAFE_RATE_PER_S).max(PUSH_RESERVE_MIN_MS).min(policy.deadline_ms / 4)
+}
+
+/// Equal shares; the first get one more until nobody is left over.
+fn shares(sessions: u64, successors: &[Successor]) -> Vec<PlanShare> {
+    let mut eligible: Vec<&Successor> = successors.iter().filter(|peer| peer.eligible).collect();
+    eligible.sort_by_key(|peer| peer.hub);
+    let hubs = eligible.len().max(1) as u64;
+    let share = |(i, peer): (usize, &&Successor)| PlanShare {
+        hub: peer.hub,
+        url: peer.url.clone(),
+        sessions: sessions / hubs + u64::from((i as u64) < sessions % hubs),
+    };
+    eligible.iter().enumerate().map(share).collect()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: u64| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100);
+        writeln!(f, "notice    {:>8}", seconds(0))?;
+        for (i, stage) in self.stages.iter().enumerate() {
+            write!(f, "stage {:<3} {:>8} +{:>8} {:>8} sessions", i + 1, seconds(stage.begin_ms), seconds(stage.span_ms), stage.count)?;
+            match self.interval_us() {
+                0 => writeln!(f, "   unpaced")?,
+                us => writeln!(f, "   every {}.{} ms", us / 1_000, us % 1_000 / 100)?,
+            }
+        }
+        if !self.detached.is_empty() {
+            writeln!(f, "push      {:>8}            {:>8} sessions   without a connection", seconds(self.policy.notice_ms), self.detached.len())?;
+        }
+        let settle_ms = self.total_ms().saturating_sub(self.policy.settle_ms);
+        writeln!(f, "settle    {:>8} +{:>8}", seconds(settle_ms), seconds(self.total_ms() - settle_ms))?;
+        let verdict = if self.fits() { "fits" } else { "does not fit" };
+        writeln!(f, "deadline  {:>8} -{:>8} for pushing: {verdict}", seconds(self.policy.deadline_ms), seconds(self.push_reserve_ms))?;
+        self.shares.iter().try_for_each(|share| writeln!(f, "to        {} {:>8} sessions", share.hub, share.sessions))?;
+        self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"))
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+//! Who is here, what each is doing, and the indices that keep every question cheap.
+//!
+//! A session's life in a drain (every arrow also leads to its outcome, and then out of the roster):
+//!
+//! ```text
+//!  Waiting ─slot─► Ordered ─client came─► Handing ─commit─► Committed ─live─► (moved)
+//!   │  ▲             │  │ └─3 bounces─► Unroutable ─10 s─► Late
+//!   │  └─grant──┐    │  └─refused─► Retry ─1 s─► Late ─turn─► Ordered
+//!   ├─busy─► Busy    │                └─by every peer─► Stuck
+//!   │         └─grant over─► Late
+//!   └─no connection─► PushDue ◄─no answer in time─┘ ─turn─► Pushing ─commit─► Committed
+//!  told to park: ParkDue ─turn─► Parking ─► (parked)       deadline: Committed ─► (unconfirmed)
+//! ```
+
+use crate::id::{HubId, SessionId};
+use crate::position::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a session is doing. One enum, no flags beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// Has its slot in the order, or waits for its notice to age.
+    Waiting,
+    /// Its turn has come outside the order: as soon as the pace allows.
+    Late,
+    /// Its client asked for time, and was given it.
+    Busy { why: String },
+    /// Its client was told to move and has not come anywhere yet.
+    Ordered { to: Option<HubId> },
+    /// To be pushed as soon as the pace allows.
+    PushDue,
+    /// Being pushed.
+    Pushing { to: HubId },
+    /// Being handed over because its client came to another hub.
+    Handing { to: HubId },
+    /// Given away, not yet confirmed live.
+    Committed { to: HubId },
+    /// The same, for so long that it no longer counts as in flight.
+    Doubtful { to: HubId },
+    /// Refused, and tried again in a moment.
+    Retry { why: String },
+    /// Refused by every peer; parked at the end.
+    Stuck { why: String },
+    /// Its client came back here three times; tried again later, up to a number of rounds.
+    Unroutable,
+    /// To be parked as soon as there is room.
+    ParkDue,
+    /// Being parked.
+    Parking,
+    /// The deadline came between commit and live. It has its outcome; a late `live` corrects it.
+    Unconfirmed { to: HubId },
+}
+
+/// Which queue a place stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Late,
+    Push,
+    Park,
+}
+
+impl Place {
+    const fn queue(&self) -> Option<Queue> {
+        match self {
+            Self::Late => Some(Queue::Late),
+            Self::PushDue => Some(Queue::Push),
+            Self::ParkDue => Some(Queue::Park),
+            _ => None,
+        }
+    }
+
+    const fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Ordered { .. } | Self::Pushing { .. } | Self::Handing { .. } | Self::Committed { .. })
+    }
+
+    /// Whether it is the session that keeps the drain waiting (and not the drain the session).
+    const fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Waiting | Self::Late | Self::PushDue | Self::ParkDue | Self::Unconfirmed { .. })
+    }
+}
+
+/// Where a session counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    /// It was here when the drain began.
+    Start,
+    /// It came while the drain ran.
+    Arrival,
+}
+
+/// What its client was told and said; each counts once per session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Dialogue {
+    pub(super) ready: bool,
+    pub(super) busy: bool,
+    pub(super) granted: bool,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seat {
+    pub(super) origin: Origin,
+    pub(super) connected: bool,
+    /// Its place in the order, if it has one.
+    pub(super) slot: Option<usize>,
+    /// The stage that it was released in.
+    pub(super) stage: Option<usize>,
+    pub(super) noticed_at: Option<Millis>,
+    pub(super) dialogue: Dialogue,
+    /// Failed handovers since the last change of peer.
+    pub(super) failures: u8,
+    /// Times its client came back here since the last order.
+    pub(super) bounces: u8,
+    /// Times it was given up as unroutable.
+    pub(super) rounds: u8,
+    /// Peers that failed it for good.
+    pub(super) avoid: Vec<HubId>,
+    /// Its connection is closed at the deadline against its will.
+    pub(super) cut: bool,
+    pub(super) place: Place,
+    pub(super) since: Millis,
+    wake_at: Option<Millis>,
+    ticket: u64,
+}
+
+impl Seat {
+    pub(super) fn new(origin: Origin, connected: bool, slot: Option<usize>, now: Millis) -> Self {
+        Self {
+            origin,
+            connected,
+            slot,
+            stage: None,
+            noticed_at: None,
+            dialogue: Dialogue::default(),
+            failures: 0,
+            bounces: 0,
+            rounds: 0,
+            avoid: Vec::new(),
+            cut: false,
+            place: Place::Waiting,
+            since: now,
+            wake_at: None,
+            ticket: 0,
+        }
+    }
+}
+
+/// All sessions without an outcome, by id, by queue, by next wake-up and by how long they keep us waiting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Roster {
+    seats: BTreeMap<SessionId, Seat>,
+    wakes: BTreeSet<(Millis, SessionId)>,
+    awaited: BTreeSet<(Millis, SessionId)>,
+    late: BTreeSet<(u64, SessionId)>,
+    push: BTreeSet<(u64, SessionId)>,
+    park: BTreeSet<(u64, SessionId)>,
+    tickets: u64,
+    tally: Tally,
+}
+
+/// How many seats are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Tally {
+    /// Moves that are ordered and not live.
+    pub(super) in_flight: u64,
+    /// Of these, pushes.
+    pub(super) pushing: u64,
+    /// Being parked.
+    pub(super) parking: u64,
+    /// Unroutable now.
+    pub(super) unroutable: u64,
+    /// Of the starting population: still here.
+    pub(super) start: u64,
+    /// Of these, unroutable after the last round.
+    pub(super) given_up: u64,
+    /// Have their outcome (`unconfirmed`) and are kept for a late `live`.
+    pub(super) unconfirmed: u64,
+}
+
+/// Rounds of orders after which an unroutable session is left alone until the trigger has ended.
+pub(super) const UNROUTABLE_ROUNDS: u8 = 3;
+
+impl Roster {
+    pub(super) fn get(&self, id: SessionId) -> Option<&Seat> {
+        self.seats.get(&id)
+    }
+
+    /// For what no index depends on; places change by [`Roster::put`] only.
+    pub(super) fn seat_mut(&mut self, id: SessionId) -> Option<&mut Seat> {
+        self.seats.get_mut(&id)
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Sessions without an outcome.
+    pub(super) fn remaining(&self) -> u64 {
+        self.seats.len() as u64 - self.tally.unconfirmed
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Seat)> {
+        self.seats.iter().map(|(id, seat)| (*id, seat))
+    }
+
+    /// Takes a session in; false if it is here already.
+    pub(super) fn insert(&mut self, id: SessionId, seat: Seat) -> bool {
+        if self.seats.contains_key(&id) {
+            return false;
+        }
+        count(&mut self.tally, &seat, true);
+        self.seats.insert(id, seat);
+        true
+    }
+
+    /// Lets a session go, with its outcome.
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Seat> {
+        let seat = self.seats.remove(&id)?;
+        self.unindex(id, &seat);
+        count(&mut self.tally, &seat, false);
+        Some(seat)
+    }
+
+    /// Moves a session to another place. It is woken at `wake_at`, if given; an earlier wake-up is void.
+    pub(super) fn put(&mut self, id: SessionId, place: Place, wake_at: Option<Millis>, now: Millis) {
+        let Some(mut seat) = self.seats.remove(&id) else { return };
+        self.unindex(id, &seat);
+        count(&mut self.tally, &seat, false);
+        seat.place = place;
+        seat.since = now;
+        seat.wake_at = wake_at;
+        seat.ticket = self.tickets;
+        self.tickets += 1;
+        count(&mut self.tally, &seat, true);
+        if let Some(at) = wake_at {
+            self.wakes.insert((at, id));
+        }
+        if seat.place.is_awaited() {
+            self.awaited.insert((now, id));
+        }
+        if let Some(queue) = seat.place.queue() {
+            self.queue_mut(queue).insert((seat.ticket, id));
+        }
+        self.seats.insert(id, seat);
+    }
+
+    fn unindex(&mut self, id: SessionId, seat: &Seat) {
+        if let Some(at) = seat.wake_at {
+            self.wakes.remove(&(at, id));
+        }
+        if seat.place.is_awaited() {
+            self.awaited.remove(&(seat.since, id));
+        }
+        if let Some(queue) = seat.place.queue() {
+            self.queue_mut(queue).remove(&(seat.ticket, id));
+        }
+    }
+
+    fn queue_mut(&mut self, queue: Queue) -> &mut BTreeSet<(u64, SessionId)> {
+        match queue {
+            Queue::Late => &mut self.late,
+            Queue::Push => &mut self.push,
+            Queue::Park => &mut self.park,
+        }
+    }
+
+    /// Who stands first in a queue.
+    pub(super) fn first(&self, queue: Queue) -> Option<SessionId> {
+        let queue = match queue {
+            Queue::Late => &self.late,
+            Queue::Push => &self.push,
+            Queue::Park => &self.park,
+        };
+        queue.first().map(|(_, id)| *id)
+    }
+
+    /// The next wake-up.
+    pub(super) fn next_wake(&self) -> Option<Millis> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// One session whose wake-up has come; the wake-up is used up.
+    pub(super) fn pop_due(&mut self, now: Millis) -> Option<SessionId> {
+        let (at, id) = *self.wakes.first()?;
+        if at > now {
+            return None;
+        }
+        self.wakes.pop_first();
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.wake_at = None;
+        }
+        Some(id)
+    }
+
+    /// Those that the drain waits for, the longest first.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (SessionId, &Seat)> {
+        self.awaited.iter().filter_map(|(_, id)| self.seats.get(id).map(|seat| (*id, seat)))
+    }
+}
+
+fn count(tally: &mut Tally, seat: &Seat, add: bool) {
+    let bump = |field: &mut u64, holds: bool| {
+        if holds {
+            *field = if add { *field + 1 } else { *field - 1 };
+        }
+    };
+    let unroutable = seat.place == Place::Unroutable;
+    let unconfirmed = matches!(seat.place, Place::Unconfirmed { .. });
+    bump(&mut tally.in_flight, seat.place.is_in_flight());
+    bump(&mut tally.pushing, matches!(seat.place, Place::Pushing { .. }));
+    bump(&mut tally.parking, seat.place == Place::Parking);
+    bump(&mut tally.unroutable, unroutable);
+    bump(&mut tally.unconfirmed, unconfirmed);
+    let start = seat.origin == Origin::Start && !unconfirmed;
+    bump(&mut tally.start, start);
+    bump(&mut tally.given_up, start && unroutable && seat.rounds >= UNROUTABLE_ROUNDS);
+}

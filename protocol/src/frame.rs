@@ -1,0 +1,303 @@
+//! The whole wire vocabulary on one screen, and the border between frames and app messages.
+//!
+//! A frame is a text message that begins with U+0001, followed by one JSON object with a `type`.
+//! All other messages are the app's own (`protocol/README.md`, section 1).
+
+use crate::id::{DrainId, HubId, ResumeToken, SessionId};
+use crate::position::{Epoch, Generation, Offset};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+/// The first character of every frame, and of an escaped app text.
+pub const MARK: char = '\u{1}';
+
+/// The longest frame that either side accepts, in bytes.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// The WebSocket subprotocol.
+pub const SUBPROTOCOL: &str = "tidegate.v1";
+
+/// Whether the client still has a working connection for the session that it asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Old {
+    /// It works: the client may be sent away with `retry`.
+    Open,
+    /// It is gone: resume as soon as possible.
+    #[default]
+    Lost,
+}
+
+/// The client's first frame. With nothing but its type it asks for a new session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Hello {
+    /// The secret to come back with; absent: a new session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<ResumeToken>,
+    /// Raised by the client with every hello of a session.
+    #[serde(rename = "try", default = "first_try")]
+    pub attempt: u32,
+    /// Whether the old connection still works.
+    #[serde(default)]
+    pub old: Old,
+    /// How many messages of this epoch the client has delivered.
+    #[serde(default)]
+    pub received: Offset,
+    /// The epoch that `received` counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// The subprotocols that the client's application offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<String>,
+    /// A JWT, with `--auth jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ResumeToken>,
+    /// The language for notices, as BCP 47.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+fn first_try() -> u32 {
+    1
+}
+
+/// What a client says. Unknown fields are ignored, unknown types refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ClientFrame {
+    /// First, once per connection.
+    Hello(Hello),
+    /// "I have everything up to here."
+    Ack {
+        /// How many messages of this epoch were delivered.
+        received: Offset,
+    },
+    /// Answered by `pong`.
+    Ping {},
+    /// The answer to `ping`.
+    Pong {},
+    /// May be moved now.
+    Ready {
+        /// The drain whose notice this answers.
+        drain: DrainId,
+    },
+    /// Please not in the next `ms` milliseconds.
+    Busy {
+        /// The drain whose notice this answers.
+        drain: DrainId,
+        /// How long, in milliseconds from receipt.
+        ms: u64,
+        /// For the operator's eyes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Ends the session; the app sees this code and reason.
+    Bye {
+        /// The close code for the app.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<u16>,
+        /// The close reason for the app.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+/// What `welcome` says of the limits that a client must keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WireLimits {
+    /// The largest app message, in bytes.
+    pub message_bytes: u64,
+}
+
+/// The answer to `hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The session's public id.
+    pub session: SessionId,
+    /// The secret to come back with; replaces every earlier one.
+    pub token: ResumeToken,
+    /// What the offsets count in.
+    pub epoch: Epoch,
+    /// The owner's fencing number.
+    pub generation: Generation,
+    /// Whether this continues a session.
+    pub resumed: bool,
+    /// The position at which this connection starts.
+    pub from: Offset,
+    /// How many of the client's messages the hub has counted.
+    pub received: Offset,
+    /// See README section 6.
+    pub heartbeat_ms: u64,
+    /// The hub that holds the session now.
+    pub hub: HubId,
+    /// The app's choice among `hello.protocols`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// What the client must keep to.
+    pub limits: WireLimits,
+}
+
+/// The word before a move: the service is pausing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Notice {
+    /// Names the drain.
+    pub drain: DrainId,
+    /// Rises with every drain frame to this session; lower ones are ignored.
+    pub seq: u32,
+    /// A word for programs, such as `deployment`.
+    pub reason: String,
+    /// A sentence for people.
+    pub text: String,
+    /// The language of `text`.
+    pub language: String,
+    /// When everything ends, in milliseconds from receipt.
+    pub deadline_ms: u64,
+    /// When this client will be asked to move, in milliseconds from receipt.
+    pub slot_ms: u64,
+}
+
+/// What a hub says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ServerFrame {
+    /// The session is served here.
+    Welcome(Welcome),
+    /// Not here, not now; 1013 follows.
+    Retry {
+        /// When to try again, in milliseconds.
+        after_ms: u64,
+        /// Why, as a word.
+        why: Cow<'static, str>,
+    },
+    /// Continuity was lost; a `welcome` of a new session follows.
+    Reset {
+        /// Why, as a word.
+        why: Cow<'static, str>,
+        /// The session that is no more.
+        replaces: SessionId,
+    },
+    /// "I have everything up to here."
+    Ack {
+        /// How many of the client's messages were taken.
+        received: Offset,
+    },
+    /// Answered by `pong`.
+    Ping {},
+    /// The answer to `ping`.
+    Pong {},
+    /// Messages `from`+1 … `to` are lost for good.
+    Gap {
+        /// The last position before the gap.
+        from: Offset,
+        /// The position after it.
+        to: Offset,
+        /// Why, as a word.
+        why: Cow<'static, str>,
+    },
+    /// The service is pausing.
+    Notice(Notice),
+    /// Open a second connection now.
+    Move {
+        /// Names the drain.
+        drain: DrainId,
+        /// See [`Notice::seq`].
+        seq: u32,
+        /// The token for the second connection.
+        token: ResumeToken,
+        /// Where to; absent: the public URL that the client used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+    },
+    /// The drain was cancelled.
+    Recall {
+        /// Names the drain.
+        drain: DrainId,
+        /// See [`Notice::seq`].
+        seq: u32,
+    },
+    /// The session is over.
+    Bye {
+        /// The app's or the administrator's code.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
+}
+
+/// Why a frame was refused; the text goes into the close reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameError(String);
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// A text message, sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// The JSON of a frame, without the mark.
+    Frame(&'a str),
+    /// An app message as the app wrote it.
+    App(&'a str),
+}
+
+/// Sorts a text message into frame and app message, and takes the escape off.
+pub fn sort(text: &str) -> Text<'_> {
+    match text.strip_prefix(MARK) {
+        None => Text::App(text),
+        Some(rest) if rest.starts_with(MARK) => Text::App(rest),
+        Some(rest) => Text::Frame(rest),
+    }
+}
+
+/// An app text as it travels: with one more mark if it begins with one.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if text.starts_with(MARK) { Cow::Owned(format!("{MARK}{text}")) } else { Cow::Borrowed(text) }
+}
+
+fn decode<'a, F: Deserialize<'a>>(json: &'a str) -> Result<F, FrameError> {
+    if json.len() > FRAME_BYTES_MAX {
+        return Err(FrameError(format!("frame of {} bytes; at most {FRAME_BYTES_MAX}", json.len())));
+    }
+    serde_json::from_str(json).map_err(|error| FrameError(format!("bad frame: {error}")))
+}
+
+fn encode<F: Serialize>(frame: &F) -> String {
+    let json = serde_json::to_string(frame).expect("frames have string keys and plain values only");
+    format!("{MARK}{json}")
+}
+
+impl ClientFrame {
+    /// Reads a frame from its JSON, without the mark.
+    ///
+    /// # Errors
+    /// Names the fault: not JSON, an unknown type, a missing or wrongly typed field, too long.
+    pub fn decode(json: &str) -> Result<Self, FrameError> {
+        decode(json)
+    }
+
+    /// The text message that carries this frame.
+    pub fn encode(&self) -> String {
+        encode(self)
+    }
+}
+
+impl ServerFrame {
+    /// Reads a frame from its JSON, without the mark.
+    ///
+    /// # Errors
+    /// As [`ClientFrame::decode`].
+    pub fn decode(json: &str) -> Result<Self, FrameError> {
+        decode(json)
+    }
+
+    /// The text message that carries this frame.
+    pub fn encode(&self) -> String {
+        encode(self)
+    }
+}

@@ -1,0 +1,249 @@
+//! Giving a session away: freeze, offer, commit, and thaw when it does not work out (rules 6 to 10, 18).
+
+use super::record::{HelloFacts, Record};
+use super::{
+    Action, FREEZE_FAILURES_MAX, FREEZE_FIRST_MS, FREEZE_MAX_MS, Fence, Link, Outcome, Purpose, REPEAT_MS, Session, Stage, State, Timer,
+};
+use crate::close::Close;
+use crate::id::HubId;
+use crate::peer::{ClaimId, Handover, PeerMessage, Refusal, SNAPSHOT_VERSION};
+use crate::position::Generation;
+use crate::replay::Payload;
+
+impl Purpose {
+    pub(super) fn handover(&self) -> Option<Handover> {
+        match self {
+            Self::Claimed(handover, _) | Self::Pushed(handover) => Some(*handover),
+            Self::Park => None,
+        }
+    }
+
+    fn claim(&self) -> Option<ClaimId> {
+        match self {
+            Self::Claimed(_, claim) => Some(*claim),
+            Self::Pushed(_) | Self::Park => None,
+        }
+    }
+}
+
+fn freeze_limit_ms(failures: u8) -> u64 {
+    (FREEZE_FIRST_MS << failures.min(16)).min(FREEZE_MAX_MS)
+}
+
+impl<M: Payload> Session<M> {
+    pub(super) fn on_claim(&mut self, from: HubId, claim: ClaimId, hello: HelloFacts, versions: &[u32], orphaned: bool, out: &mut Vec<Action<M>>) {
+        let refused = |why| Action::Say(from, PeerMessage::Refused { session: self.id, claim, why });
+        match &mut self.state {
+            State::Serving { record, .. } => {
+                if !versions.contains(&SNAPSHOT_VERSION) {
+                    out.push(refused(Refusal::Version));
+                } else if let Err(verdict) = record.judge(&hello) {
+                    out.push(refused(Refusal::Judged(verdict)));
+                } else {
+                    record.accept(&hello);
+                    self.freeze(|handover| Purpose::Claimed(handover, claim), from, out);
+                }
+            }
+            State::Frozen { purpose: Purpose::Claimed(handover, standing), stage, .. } if *standing == claim && handover.to == from => {
+                // The same claim again: the snapshot may have been lost. It never starts a new freeze.
+                if matches!(stage, Stage::Offered { .. }) {
+                    self.say_snapshot(out);
+                }
+            }
+            State::Given { record, successor_gone, .. } if *successor_gone || orphaned => {
+                let record = Box::new(record.after_reset());
+                out.push(Action::Say(from, PeerMessage::ResetFrom { session: self.id, claim, record }));
+            }
+            State::Copy { record, predecessor_gone, .. } if *predecessor_gone || orphaned => {
+                let record = Box::new(record.after_reset());
+                out.push(Action::Say(from, PeerMessage::ResetFrom { session: self.id, claim, record }));
+            }
+            State::Parked { .. } => {
+                out.push(refused(Refusal::Busy));
+                out.push(Action::TakeUp);
+            }
+            State::Frozen { .. } | State::Copy { .. } => out.push(refused(Refusal::Busy)),
+            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Ended { .. } => {
+                let knowledge = self.knowledge();
+                out.push(Action::Say(from, PeerMessage::Refused { session: self.id, claim, why: Refusal::NotOwner(knowledge) }));
+            }
+        }
+    }
+
+    pub(super) fn on_push(&mut self, to: HubId, out: &mut Vec<Action<M>>) {
+        if matches!(self.state, State::Serving { .. }) && to != self.me {
+            self.freeze(Purpose::Pushed, to, out);
+        }
+    }
+
+    pub(super) fn on_park(&mut self, out: &mut Vec<Action<M>>) {
+        if matches!(self.state, State::Serving { .. }) {
+            self.freeze(|_| Purpose::Park, self.me, out);
+        }
+    }
+
+    fn freeze(&mut self, purpose: impl FnOnce(Handover) -> Purpose, to: HubId, out: &mut Vec<Action<M>>) {
+        match self.take_state() {
+            State::Serving { record, mut fence, link, failures, .. } => {
+                let handover = Handover { from: self.me, to, generation: fence.offer() };
+                self.state = State::Frozen { record, fence, link, failures, purpose: purpose(handover), stage: Stage::Settling };
+                out.extend([Action::Told(Outcome::Began), Action::Settle]);
+            }
+            other => self.state = other,
+        }
+    }
+
+    pub(super) fn on_settled(&mut self, out: &mut Vec<Action<M>>) {
+        let State::Frozen { record, stage, purpose, fence, failures, .. } = &mut self.state else { return };
+        if *stage != Stage::Settling {
+            return;
+        }
+        *stage = Stage::Offered { last_serial: record.issue() };
+        if matches!(purpose, Purpose::Park) {
+            out.push(Action::Write);
+            return;
+        }
+        out.push(Action::Arm(Timer::Freeze(fence.offered), freeze_limit_ms(*failures)));
+        self.say_snapshot(out);
+    }
+
+    fn say_snapshot(&self, out: &mut Vec<Action<M>>) {
+        let State::Frozen { record, purpose, .. } = &self.state else { return };
+        let Some(handover) = purpose.handover() else { return };
+        let snapshot =
+            PeerMessage::Snapshot { session: self.id, handover, claim: purpose.claim(), version: SNAPSHOT_VERSION, record: record.clone() };
+        out.push(Action::Say(handover.to, snapshot));
+    }
+
+    /// Commit is this one step, on a `held` for the freeze that the session is in now, and nobody else's (rule 7).
+    pub(super) fn on_held(&mut self, from: HubId, handover: Handover, out: &mut Vec<Action<M>>) {
+        match &self.state {
+            State::Frozen { purpose, stage: Stage::Offered { last_serial }, .. } if purpose.handover() == Some(handover) => {
+                let last_serial = *last_serial;
+                self.commit(handover, last_serial, out);
+            }
+            State::Given { handover: given, .. } if *given == handover => {
+                out.push(Action::Say(handover.to, PeerMessage::Committed { session: self.id, handover }));
+            }
+            // `live` is in already; this is an echo.
+            State::Moved { generation, .. } if *generation == handover.generation => {}
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => {
+                out.push(Action::Say(from, PeerMessage::Aborted { session: self.id, handover }));
+            }
+        }
+    }
+
+    fn commit(&mut self, handover: Handover, serial: u32, out: &mut Vec<Action<M>>) {
+        let State::Frozen { record, link, .. } = self.take_state() else { return };
+        self.state = State::Given { record, handover, successor_gone: false };
+        out.push(Action::Say(handover.to, PeerMessage::Committed { session: self.id, handover }));
+        out.push(Action::Arm(Timer::Repeat(handover.generation, 0), REPEAT_MS));
+        out.push(Action::Unbind);
+        if let Link::Attached { conn, .. } = link {
+            out.push(Action::LastMove { conn, serial, to: handover.to, generation: handover.generation });
+            out.push(Action::Close { conn, close: Close::Restart, why: "moved" });
+        }
+        out.push(Action::ForwardCalls(handover.to));
+        out.push(Action::Told(Outcome::Committed));
+    }
+
+    pub(super) fn on_abort(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
+        if matches!(&self.state, State::Frozen { purpose, .. } if purpose.handover() == Some(handover)) {
+            self.thaw(false, out);
+        }
+    }
+
+    pub(super) fn on_freeze_limit(&mut self, generation: Generation, out: &mut Vec<Action<M>>) {
+        let State::Frozen { fence, purpose, .. } = &self.state else { return };
+        let Some(handover) = purpose.handover() else { return };
+        if fence.offered == generation {
+            out.push(Action::Say(handover.to, PeerMessage::Aborted { session: self.id, handover }));
+            self.thaw(true, out);
+        }
+    }
+
+    /// Back to work, under a generation above the one that was offered (rule 6): a `held` that comes
+    /// later names an old freeze and is answered `aborted`.
+    pub(super) fn thaw(&mut self, failed: bool, out: &mut Vec<Action<M>>) {
+        match self.take_state() {
+            State::Frozen { record, mut fence, link, failures, .. } => {
+                fence.thaw();
+                let failures = failures + u8::from(failed);
+                let blocked = failures >= FREEZE_FAILURES_MAX;
+                let failures = if blocked { 0 } else { failures };
+                self.state = State::Serving { record, fence, link, failures, bounces: 0 };
+                out.extend([Action::Bind, Action::ApplyCalls, Action::Wake, Action::Told(Outcome::Thawed { blocked })]);
+            }
+            other => self.state = other,
+        }
+    }
+
+    pub(super) fn on_live(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
+        if matches!(&self.state, State::Given { handover: given, .. } if *given == handover) {
+            self.state = State::Moved { to: handover.to, generation: handover.generation };
+            out.push(Action::Told(Outcome::Live(handover.to)));
+        }
+    }
+
+    pub(super) fn on_lost(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
+        if let State::Given { handover: given, successor_gone, .. } = &mut self.state
+            && *given == handover
+            && !*successor_gone
+        {
+            *successor_gone = true;
+            out.push(Action::Told(Outcome::SuccessorLost));
+        }
+    }
+
+    pub(super) fn on_repeat(&mut self, generation: Generation, tries: u8, out: &mut Vec<Action<M>>) {
+        const DOUBLINGS_MAX: u8 = 5;
+        if let State::Given { handover, successor_gone: false, .. } = &self.state
+            && handover.generation == generation
+        {
+            out.push(Action::Say(handover.to, PeerMessage::Committed { session: self.id, handover: *handover }));
+            let tries = (tries + 1).min(DOUBLINGS_MAX);
+            out.push(Action::Arm(Timer::Repeat(generation, tries), REPEAT_MS << tries));
+        }
+    }
+
+    pub(super) fn on_written(&mut self, out: &mut Vec<Action<M>>) {
+        let State::Frozen { fence, link, purpose: Purpose::Park, stage: Stage::Offered { .. }, .. } = &self.state else { return };
+        let (fence, link) = (*fence, *link);
+        self.state = State::Parked { fence };
+        out.push(Action::Unbind);
+        if let Link::Attached { conn, .. } = link {
+            out.push(Action::Close { conn, close: Close::Restart, why: "parked" });
+        }
+        out.extend([Action::ApplyCalls, Action::Told(Outcome::Parked)]);
+    }
+
+    pub(super) fn on_write_failed(&mut self, out: &mut Vec<Action<M>>) {
+        if matches!(&self.state, State::Frozen { purpose: Purpose::Park, .. }) {
+            self.thaw(false, out);
+            out.push(Action::Told(Outcome::ParkFailed));
+        }
+    }
+
+    pub(super) fn on_taken_up(&mut self, record: Box<Record<M>>, out: &mut Vec<Action<M>>) {
+        if let State::Parked { mut fence } = self.state {
+            fence.thaw();
+            self.state = State::serving(record, fence, Link::Detached);
+            out.extend([Action::Bind, Action::ApplyCalls]);
+        }
+    }
+
+    /// What a parked record must carry beside [`Record`]: the generations.
+    pub fn fence(&self) -> Option<Fence> {
+        match &self.state {
+            State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => Some(*fence),
+            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Copy { .. } | State::Ended { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! One session at one hub: who owns it, and how that changes (`handover.md` to the letter).
+//!
+//! **For whoever drives it: call [`Session::handle`], carry out every action in order, and call nothing
+//! in between.** The machine holds no time: it asks for timers by name ([`Action::Arm`]), and a timer
+//! that fires late is recognised by its generation and ignored.
+//!
+//! ```text
+//!              new session · taken up · committed
+//!                             │
+//!                             ▼
+//!   attach, lost,  ┌────► Serving ── claim granted, push, park ──► Frozen ── written and synced ──► Parked
+//!   takeover       └───────┘  ▲ ▲                                   │  │                               │
+//!                             │ └── thaw: abort, limit, successor ──┘  │ held, for this freeze         │
+//!                             │     gone, write error (raises the      ▼                               │
+//!                             │     generation)                      Given ── live ──► Moved           │
+//!                             ├────────────────────────────────────────┼───────────────── taken up ────┘
+//!   snapshot ──► Copy ────────┘ committed                              │ lost, successor gone: the data stays,
+//!                  │                                                   ▼ and the next hello is reset from it
+//!                  └── aborted, time to live ──► what it was before   Ended ◄── bye, evicted, expired, replaced
+//! ```
+
+pub mod record;
+
+mod giving;
+mod owner;
+mod taking;
+
+use crate::close::Close;
+use crate::id::{ConnectionId, HubId, SessionId};
+use crate::peer::{ClaimId, Handover, Knowledge, PeerMessage};
+use crate::position::{Generation, Offset};
+use crate::replay::Payload;
+use record::{HelloFacts, Record};
+
+/// How long the first freeze may last after the app has settled, in milliseconds; doubled per failed try.
+pub const FREEZE_FIRST_MS: u64 = 250;
+/// No freeze lasts longer than this, in milliseconds.
+pub const FREEZE_MAX_MS: u64 = 10_000;
+/// After so many failed freezes in a row the session is reported as blocked.
+pub const FREEZE_FAILURES_MAX: u8 = 3;
+/// How often `committed` is repeated until `live` is in, in milliseconds.
+pub const REPEAT_MS: u64 = 250;
+/// How long a connection waits at a copy before it is sent away with `retry`, in milliseconds.
+pub const COPY_WAIT_MS: u64 = 2_000;
+/// How long a copy is held without a word from its predecessor, in milliseconds: longer than
+/// `orphan_after_ms`, so that a reset can still take user, channels and state from it.
+pub const COPY_TTL_MS: u64 = 120_000;
+/// After so many bounces a session stays where it is (rule 15).
+pub const BOUNCES_MAX: u8 = 3;
+/// What a client is told to wait when a move of its session is under way, in milliseconds.
+pub const RETRY_MOVING_MS: u64 = 100;
+/// What a client is told to wait when it came back to the hub that it should leave, in milliseconds.
+pub const RETRY_BOUNCE_MS: u64 = 500;
+/// What a client of a parked session is told to wait, in milliseconds.
+pub const RETRY_PARKED_MS: u64 = 1_000;
+
+/// The two numbers that fence owners: the one that this hub holds (or knows), and the highest that it
+/// ever offered. Every freeze offers a new one; a thaw raises its own above the offer (rule 6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence {
+    /// The owner's generation.
+    pub generation: Generation,
+    /// The highest generation offered to anyone.
+    pub offered: Generation,
+}
+
+impl Fence {
+    fn at(generation: Generation) -> Self {
+        Self { generation, offered: generation }
+    }
+
+    /// A generation that was never offered before.
+    fn offer(&mut self) -> Generation {
+        self.offered = self.offered.max(self.generation).next();
+        self.offered
+    }
+
+    fn thaw(&mut self) {
+        self.generation = self.offered.max(self.generation).next();
+        self.offered = self.generation;
+    }
+}
+
+/// The session's one counted connection, if there is one. Every other is deaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Link {
+    /// No connection.
+    Detached,
+    /// This one; `place` is the position up to which messages were given to it.
+    Attached {
+        /// The counted connection.
+        conn: ConnectionId,
+        /// The position of the last message handed to it.
+        place: Offset,
+    },
+}
+
+/// Why a session is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// A client came to another hub, which claimed the session.
+    Claimed(Handover, ClaimId),
+    /// This hub pushes it to a peer.
+    Pushed(Handover),
+    /// It goes to the data directory.
+    Park,
+}
+
+/// How far a freeze has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The app finishes: its last messages are still numbered.
+    Settling,
+    /// The snapshot is out (or being written); nothing changes any more. Carries the serial of the
+    /// token for the last `move`, which had to be issued before the snapshot left.
+    Offered {
+        /// Serial of the token that names the successor.
+        last_serial: u32,
+    },
+}
+
+/// Where a session is in its life at this hub. The picture stands above in the module's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State<M> {
+    /// This hub knows nothing (any more); the registry may forget it.
+    Nothing,
+    /// Owner: numbers, accepts, acks.
+    Serving {
+        /// The session.
+        record: Box<Record<M>>,
+        /// Generations.
+        fence: Fence,
+        /// The connection.
+        link: Link,
+        /// Failed freezes in a row.
+        failures: u8,
+        /// How often its client came back here instead of to another hub.
+        bounces: u8,
+    },
+    /// Owner, but still: delivers nothing, reads nothing.
+    Frozen {
+        /// The session.
+        record: Box<Record<M>>,
+        /// Generations; `offered` is the one of this freeze.
+        fence: Fence,
+        /// The connection, unread for now.
+        link: Link,
+        /// Failed freezes in a row before this one.
+        failures: u8,
+        /// For what.
+        purpose: Purpose,
+        /// How far.
+        stage: Stage,
+    },
+    /// Handed over; the data is kept until `live` is in.
+    Given {
+        /// The session as it was handed over.
+        record: Box<Record<M>>,
+        /// The handover.
+        handover: Handover,
+        /// Whether the successor is known to have lost it.
+        successor_gone: bool,
+    },
+    /// Served elsewhere: a tombstone that shows the way.
+    Moved {
+        /// Where to.
+        to: HubId,
+        /// Under which generation.
+        generation: Generation,
+    },
+    /// A snapshot, held inert.
+    Copy {
+        /// The session.
+        record: Box<Record<M>>,
+        /// The try that brought it.
+        handover: Handover,
+        /// A connection that will be welcomed at go-live; `true`: its hello was judged by the owner.
+        waiting: Option<(ConnectionId, HelloFacts, bool)>,
+        /// Whether the predecessor is known to have lost the session.
+        predecessor_gone: bool,
+    },
+    /// Told safe: it is on disk, and nothing of it is in memory.
+    Parked {
+        /// Generations.
+        fence: Fence,
+    },
+    /// Over.
+    Ended {
+        /// The last generation.
+        generation: Generation,
+    },
+}
+
+/// Why a session left without being handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Left {
+    /// The client or the app ended it.
+    Ended,
+    /// An administrator ended it.
+    Evicted,
+    /// Its client did not come back in time, or its JWT ran out.
+    Expired,
+    /// It was reset under a new session id.
+    Replaced,
+}
+
+/// What the outside tells the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event<M> {
+    /// A client came to this hub with a token for this session.
+    Hello {
+        /// Its connection.
+        conn: ConnectionId,
+        /// What it said.
+        hello: HelloFacts,
+        /// Whether this hub wants its clients elsewhere, and an elsewhere exists.
+        leaving: bool,
+    },
+    /// As `Hello`, but the client has waited `orphan_after_ms` and its connection is gone.
+    Orphaned {
+        /// Its connection.
+        conn: ConnectionId,
+        /// What it said.
+        hello: HelloFacts,
+    },
+    /// The client has everything up to here.
+    Acked {
+        /// Where it was said.
+        conn: ConnectionId,
+        /// How much.
+        received: Offset,
+    },
+    /// A connection is gone.
+    ConnectionLost {
+        /// Which.
+        conn: ConnectionId,
+    },
+    /// The client ended the session, on its counted connection.
+    Bye {
+        /// Where it was said.
+        conn: ConnectionId,
+    },
+    /// The app ended it, an administrator did, or its time ran out.
+    End(Left),
+    /// The app has taken the oldest untaken message in full.
+    Taken,
+    /// Hand it to that hub.
+    Push {
+        /// The successor.
+        to: HubId,
+    },
+    /// Write it to disk and let the connection go.
+    Park,
+    /// The app has finished after [`Action::Settle`].
+    Settled,
+    /// The parked record is on disk, and synced.
+    Written,
+    /// It could not be written.
+    WriteFailed,
+    /// The parked record was read back, and `taken up` is synced.
+    TakenUp(Box<Record<M>>),
+    /// A word from a peer.
+    Peer {
+        /// From whom.
+        from: HubId,
+        /// What.
+        message: PeerMessage<M>,
+    },
+    /// A snapshot that a claim of this hub waits for: welcome this connection at go-live.
+    Copied {
+        /// The connection, and what it said; absent: a push.
+        waiting: Option<(ConnectionId, HelloFacts)>,
+        /// The try.
+        handover: Handover,
+        /// The session.
+        record: Box<Record<M>>,
+    },
+    /// That hub said goodbye, was forgotten, or is back under a new incarnation.
+    PeerGone {
+        /// Which.
+        hub: HubId,
+    },
+    /// A timer of [`Action::Arm`].
+    Fired(Timer),
+}
+
+/// Timers, by name and by what makes a late one harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The freeze that offered this generation lasts too long.
+    Freeze(Generation),
+    /// Say `committed` again for this generation; the second number slows it down.
+    Repeat(Generation, u8),
+    /// The copy under this generation is too old.
+    CopyTtl(Generation),
+    /// This connection has waited long enough at a copy.
+    CopyWait(ConnectionId),
+}
+
+/// What the drain wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// A freeze began.
+    Began,
+    /// It thawed; after [`FREEZE_FAILURES_MAX`] in a row `blocked` is true.
+    Thawed {
+        /// Whether this peer should not be tried again for it.
+        blocked: bool,
+    },
+    /// Handed over, `live` still out.
+    Committed,
+    /// Live at the successor: it counts as moved.
+    Live(HubId),
+    /// The successor lost it.
+    SuccessorLost,
+    /// On disk.
+    Parked,
+    /// It could not be written.
+    ParkFailed,
+    /// The client came back here instead; `true`: for the third time, it stays.
+    Bounced {
+        /// Whether it stays now.
+        stays: bool,
+    },
+    /// Gone for good.
+    Left(Left),
+    /// It goes live here, from that predecessor.
+    Arrived(HubId),
+}
+
+/// What the driver does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action<M> {
+    /// Tell a peer.
+    Say(HubId, PeerMessage<M>),
+    /// Answer `hello`; from now on this connection is the counted one.
+    Welcome {
+        /// Where.
+        conn: ConnectionId,
+        /// Serial of the new token.
+        serial: u32,
+        /// Whether it continues a session.
+        resumed: bool,
+        /// The position at which the connection starts.
+        from: Offset,
+        /// How much of the client's was counted.
+        received: Offset,
+    },
+    /// Answer `hello` with `retry`, then close with 1013.
+    Retry {
+        /// Where.
+        conn: ConnectionId,
+        /// When to come back, in milliseconds.
+        after_ms: u64,
+        /// A word of README section 3.
+        why: &'static str,
+    },
+    /// Close a connection; it is deaf from now on.
+    Close {
+        /// Which.
+        conn: ConnectionId,
+        /// The code.
+        close: Close,
+        /// For people.
+        why: &'static str,
+    },
+    /// Tell a connection where its session is now, as the last frame before its close.
+    LastMove {
+        /// Which.
+        conn: ConnectionId,
+        /// Serial of the token.
+        serial: u32,
+        /// The hub that the token names.
+        to: HubId,
+        /// The generation that the token names.
+        generation: Generation,
+    },
+    /// Start a new session for this connection, with what is left of the old one, and tell every hub.
+    Reset {
+        /// Which connection.
+        conn: ConnectionId,
+        /// A word of README section 3.
+        why: &'static str,
+        /// User, channels and state of the old one.
+        record: Box<Record<M>>,
+    },
+    /// The connection may have something to read or to write again.
+    Wake,
+    /// Let the app finish: `moving`, Close 1012, read to the end; then [`Event::Settled`].
+    Settle,
+    /// Dial the app and tell it `resumed`.
+    Bind,
+    /// Let go of the app without a word of its own (the session ended or is elsewhere).
+    Unbind,
+    /// Write the record to disk, sync, then [`Event::Written`] or [`Event::WriteFailed`].
+    Write,
+    /// Read the parked record back, then [`Event::TakenUp`].
+    TakeUp,
+    /// Calls that waited may be applied here now.
+    ApplyCalls,
+    /// Calls that waited go to that hub, in order.
+    ForwardCalls(HubId),
+    /// Fire this timer after so many milliseconds.
+    Arm(Timer, u64),
+    /// For the drain, the metrics and the logs.
+    Told(Outcome),
+}
+
+/// Where a call from outside (publish, state, channels, evict) belongs at this moment (rule 16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Do it here and now.
+    Here,
+    /// Queue it; [`Action::ApplyCalls`] or [`Action::ForwardCalls`] will come.
+    Wait,
+    /// Take the session up first.
+    TakeUp,
+    /// Pass it on.
+    At(HubId),
+    /// There is no such session here.
+    Nowhere,
+}
+
+/// What became of an app message that a connection brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Receipt {
+    /// Counted.
+    Counted,
+    /// The session is frozen: keep the message and offer it again after the next wake.
+    Hold,
+    /// The connection is deaf: nothing that it brings counts.
+    Deaf,
+}
+
+/// What a connection gets next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item<M> {
+    /// An app message.
+    Message(M),
+    /// A declared gap.
+    Gap {
+        /// The last position before it.
+        from: Offset,
+        /// The position after it.
+        to: Offset,
+    },
+}
+
+/// One session at one hub.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session<M> {
+    id: SessionId,
+    me: HubId,
+    state: State<M>,
+}
+
+impl<M: Payload> Session<M> {
+    /// A session of which this hub knows nothing yet: what a snapshot arrives at.
+    pub fn unknown(id: SessionId, me: HubId) -> Self {
+        Self { id, me, state: State::Nothing }
+    }
+
+    /// A new session with its first connection; the first action is its welcome.
+    pub fn begin(id: SessionId, me: HubId, mut record: Record<M>, conn: ConnectionId, attempt: u32, out: &mut Vec<Action<M>>) -> Self {
+        record.attempt = attempt;
+        let serial = record.issue();
+        out.push(Action::Welcome { conn, serial, resumed: false, from: Offset(0), received: Offset(0) });
+        let link = Link::Attached { conn, place: Offset(0) };
+        Self { id, me, state: State::serving(record, Fence::at(Generation(1)), link) }
+    }
+
+    /// A session read back from the data directory by a new process, after `taken up` was synced.
+    /// Its generation rises above all that the record's time knew.
+    pub fn taken_up(id: SessionId, me: HubId, record: Box<Record<M>>, fence: Fence, out: &mut Vec<Action<M>>) -> Self {
+        let mut session = Self { id, me, state: State::Parked { fence } };
+        session.handle(Event::TakenUp(record), out);
+        session
+    }
+
+    /// Tells the machine what happened; actions are added to `out` in the order in which to carry them out.
+    pub fn handle(&mut self, event: Event<M>, out: &mut Vec<Action<M>>) {
+        match event {
+            Event::Hello { conn, hello, leaving } => self.on_hello(conn, hello, leaving, out),
+            Event::Orphaned { conn, hello } => self.on_orphaned(conn, hello, out),
+            Event::Acked { conn, received } => self.on_acked(conn, received, out),
+            Event::ConnectionLost { conn } => self.on_connection_lost(conn, out),
+            Event::Bye { conn } => self.on_bye(conn, out),
+            Event::End(left) => self.on_end(left, out),
+            Event::Taken => self.on_taken(out),
+            Event::Push { to } => self.on_push(to, out),
+            Event::Park => self.on_park(out),
+            Event::Settled => self.on_settled(out),
+            Event::Written => self.on_written(out),
+            Event::WriteFailed => self.on_write_failed(out),
+            Event::TakenUp(record) => self.on_taken_up(record, out),
+            Event::Peer { from, message } => self.on_peer(from, message, out),
+            Event::Copied { waiting, handover, record } => self.on_copied(waiting, handover, record, out),
+            Event::PeerGone { hub } => self.on_peer_gone(hub, out),
+            Event::Fired(timer) => self.on_fired(timer, out),
+        }
+    }
+
+    fn on_peer(&mut self, from: HubId, message: PeerMessage<M>, out: &mut Vec<Action<M>>) {
+        match message {
+            PeerMessage::Claim { claim, hello, versions, orphaned, .. } => self.on_claim(from, claim, hello, &versions, orphaned, out),
+            PeerMessage::Held { handover, .. } => self.on_held(from, handover, out),
+            PeerMessage::Abort { handover, .. } => self.on_abort(handover, out),
+            PeerMessage::Live { handover, .. } => self.on_live(handover, out),
+            PeerMessage::Lost { handover, .. } => self.on_lost(handover, out),
+            PeerMessage::Committed { handover, .. } => self.on_committed(from, handover, out),
+            PeerMessage::Aborted { handover, .. } => self.on_aborted(handover, out),
+            PeerMessage::Snapshot { handover, record, .. } => self.on_copied(None, handover, record, out),
+            PeerMessage::Replaced { .. } => self.on_end(Left::Replaced, out),
+            PeerMessage::Locate { claim, .. } => {
+                let knowledge = self.knowledge();
+                out.push(Action::Say(from, PeerMessage::Located { session: self.id, claim, knowledge }));
+            }
+            // Answers to a claim are for the claim, not for the session.
+            PeerMessage::Located { .. } | PeerMessage::Refused { .. } | PeerMessage::ResetFrom { .. } => {}
+        }
+    }
+
+    fn on_fired(&mut self, timer: Timer, out: &mut Vec<Action<M>>) {
+        match timer {
+            Timer::Freeze(generation) => self.on_freeze_limit(generation, out),
+            Timer::Repeat(generation, tries) => self.on_repeat(generation, tries, out),
+            Timer::CopyTtl(generation) => self.on_copy_ttl(generation, out),
+            Timer::CopyWait(conn) => self.on_copy_wait(conn, out),
+        }
+    }
+
+    fn on_peer_gone(&mut self, hub: HubId, out: &mut Vec<Action<M>>) {
+        match &mut self.state {
+            State::Frozen { purpose: Purpose::Claimed(handover, _) | Purpose::Pushed(handover), .. } if handover.to == hub => self.thaw(true, out),
+            State::Given { handover, successor_gone, .. } if handover.to == hub && !*successor_gone => {
+                *successor_gone = true;
+                out.push(Action::Told(Outcome::SuccessorLost));
+            }
+            State::Copy { handover, predecessor_gone, .. } if handover.from == hub => *predecessor_gone = true,
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// Which session this is.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> &State<M> {
+        &self.state
+    }
+
+    /// What this hub says of it to others.
+    pub fn knowledge(&self) -> Knowledge {
+        match &self.state {
+            State::Nothing => Knowledge::Unknown,
+            State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => Knowledge::Owner(fence.generation),
+            State::Given { handover, successor_gone: false, .. } => Knowledge::MovedTo(handover.to, handover.generation),
+            State::Given { handover, successor_gone: true, .. } | State::Copy { handover, .. } => Knowledge::Copy(handover.generation),
+            State::Moved { to, generation } => Knowledge::MovedTo(*to, *generation),
+            State::Ended { generation } => Knowledge::Ended(*generation),
+        }
+    }
+
+    /// Whether this hub owns the session: it alone numbers, accepts and acks.
+    pub fn is_owner(&self) -> bool {
+        matches!(self.state, State::Serving { .. } | State::Frozen { .. } | State::Parked { .. })
+    }
+
+    /// What this hub holds of the session, owner or not.
+    pub fn record(&self) -> Option<&Record<M>> {
+        match &self.state {
+            State::Serving { record, .. } | State::Frozen { record, .. } | State::Given { record, .. } | State::Copy { record, .. } => Some(record),
+            State::Nothing | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// The generation that this hub knows the session under.
+    pub fn generation(&self) -> Generation {
+        match &self.state {
+            State::Nothing => Generation(0),
+            State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => fence.generation,
+            State::Given { handover, .. } | State::Copy { handover, .. } => handover.generation,
+            State::Moved { generation, .. } | State::Ended { generation } => *generation,
+        }
+    }
+
+    /// The counted connection, if there is one.
+    pub fn counted(&self) -> Option<ConnectionId> {
+        match self.state {
+            State::Serving { link: Link::Attached { conn, .. }, .. } | State::Frozen { link: Link::Attached { conn, .. }, .. } => Some(conn),
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
+    fn take_state(&mut self) -> State<M> {
+        std::mem::replace(&mut self.state, State::Nothing)
+    }
+}
+
+impl<M> State<M> {
+    fn serving(record: impl Into<Box<Record<M>>>, fence: Fence, link: Link) -> Self {
+        Self::Serving { record: record.into(), fence, link, failures: 0, bounces: 0 }
+    }
+}

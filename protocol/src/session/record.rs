@@ -1,0 +1,203 @@
+//! What a session *is*, apart from who owns it: the part that a snapshot and a parked record carry.
+
+use crate::frame::Old;
+use crate::position::{Epoch, Offset};
+use crate::replay::{Payload, Replay};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What the hub knows of a session and never interprets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Profile {
+    /// Who it is, from the JWT's `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// The channels it has joined.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub channels: BTreeSet<Arc<str>>,
+    /// Path of the first request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Arc<str>>,
+    /// Query of the first request, without the question mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Arc<str>>,
+    /// Request headers that the app gets to see (cookies, origin, forwarded-for …), by lower-case name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The subprotocols that the client's application offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<String>,
+    /// The app's choice among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The language for notices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Arc<str>>,
+    /// When the JWT ends, in milliseconds of Unix time; moves with the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_expires_unix_ms: Option<u64>,
+}
+
+/// Serials of the resume tokens: accepted is the last one used, and any issued since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tokens {
+    /// The last one used (0: none yet).
+    pub used: u32,
+    /// The last one issued.
+    pub issued: u32,
+}
+
+/// What a `hello` with a token says, once the token was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HelloFacts {
+    /// The token's serial.
+    pub serial: u32,
+    /// The number of this try.
+    #[serde(rename = "try")]
+    pub attempt: u32,
+    /// Whether the client still has a working connection.
+    pub old: Old,
+    /// How many messages the client has.
+    pub received: Offset,
+    /// In which epoch it counts; absent: in the session's.
+    pub epoch: Option<Epoch>,
+}
+
+/// Why the owner will not have a client's `hello`. Each but the last is final for this client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// A later token, or a higher try, was used already.
+    TokenReuse,
+    /// The client claims messages that were never sent, or another epoch.
+    Impossible,
+}
+
+/// Everything that moves with a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(serialize = "M: Payload + Serialize", deserialize = "M: Payload + Deserialize<'de>"))]
+pub struct Record<M> {
+    /// What the offsets count in.
+    pub epoch: Epoch,
+    /// Towards the client, not acked yet.
+    #[serde(with = "outbox")]
+    pub outbox: Replay<M>,
+    /// How many of the client's messages were counted.
+    pub received: Offset,
+    /// Counted, not yet taken by the app; `received - untaken.len()` is what was taken.
+    pub untaken: VecDeque<M>,
+    /// The app's own opaque bytes.
+    #[serde(with = "bytes")]
+    pub state: Vec<u8>,
+    /// See [`Tokens`].
+    pub tokens: Tokens,
+    /// The highest try seen.
+    #[serde(rename = "try")]
+    pub attempt: u32,
+    /// Which fleet-wide messages were applied, by origin incarnation: (origin, n).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<String, u64>,
+    /// How many events the app was posted in this epoch.
+    #[serde(default)]
+    pub app_events: u64,
+    /// What the hub knows and does not interpret.
+    pub profile: Profile,
+}
+
+impl<M: Payload> Record<M> {
+    /// A session that has just begun.
+    pub fn new(epoch: Epoch, profile: Profile) -> Self {
+        Self {
+            epoch,
+            outbox: Replay::starting_at(Offset(0)),
+            received: Offset(0),
+            untaken: VecDeque::new(),
+            state: Vec::new(),
+            tokens: Tokens::default(),
+            attempt: 0,
+            applied: BTreeMap::new(),
+            app_events: 0,
+            profile,
+        }
+    }
+
+    /// What a reset keeps of a session whose offsets lost their meaning: user, channels and state.
+    pub fn after_reset(&self) -> Self {
+        let mut fresh = Self::new(Epoch(self.epoch.0 + 1), self.profile.clone());
+        fresh.state = self.state.clone();
+        fresh
+    }
+
+    /// How many of the client's messages the app has taken: what the hub acks.
+    pub fn taken(&self) -> Offset {
+        Offset(self.received.0 - self.untaken.len() as u64)
+    }
+
+    /// Judges a client that wants this session (rules 11 and 24). Only the owner may.
+    ///
+    /// # Errors
+    /// See [`Verdict`].
+    pub fn judge(&self, hello: &HelloFacts) -> Result<(), Verdict> {
+        if hello.serial < self.tokens.used || hello.serial > self.tokens.issued || hello.attempt <= self.attempt {
+            return Err(Verdict::TokenReuse);
+        }
+        if hello.epoch.is_some_and(|epoch| epoch != self.epoch) || hello.received > self.outbox.end() {
+            return Err(Verdict::Impossible);
+        }
+        Ok(())
+    }
+
+    /// Notes that this `hello` was accepted: older tokens and tries are void from now on.
+    pub fn accept(&mut self, hello: &HelloFacts) {
+        self.tokens.used = hello.serial;
+        self.attempt = hello.attempt;
+    }
+
+    /// The serial for a new token.
+    pub fn issue(&mut self) -> u32 {
+        self.tokens.issued += 1;
+        self.tokens.issued
+    }
+}
+
+mod outbox {
+    use super::{Offset, Payload, Replay};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Out<'a, M> {
+        base: Offset,
+        messages: Vec<&'a M>,
+    }
+
+    #[derive(Deserialize)]
+    struct In<M> {
+        base: Offset,
+        messages: Vec<M>,
+    }
+
+    pub(super) fn serialize<M: Payload + Serialize, S: Serializer>(replay: &Replay<M>, to: S) -> Result<S::Ok, S::Error> {
+        Out { base: replay.base(), messages: replay.iter().collect() }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, M: Payload + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Replay<M>, D::Error> {
+        let read = In::<M>::deserialize(from)?;
+        Ok(Replay::restored(read.base, read.messages))
+    }
+}
+
+mod bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}

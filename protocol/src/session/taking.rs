@@ -1,0 +1,133 @@
+//! Taking a session over: hold a copy inert, go live on `committed` alone (rules 8 and 9).
+
+use super::owner::{attach, refuse};
+use super::record::{HelloFacts, Record};
+use super::{Action, COPY_TTL_MS, COPY_WAIT_MS, Fence, Link, Outcome, RETRY_MOVING_MS, Session, State, Timer};
+use crate::id::{ConnectionId, HubId};
+use crate::peer::{Handover, PeerMessage};
+use crate::position::Generation;
+use crate::replay::Payload;
+
+/// A connection that waits at a copy, and whether the owner judged its hello.
+type Waiting = Option<(ConnectionId, HelloFacts, bool)>;
+
+impl<M: Payload> Session<M> {
+    pub(super) fn on_copied(
+        &mut self,
+        waiting: Option<(ConnectionId, HelloFacts)>,
+        handover: Handover,
+        record: Box<Record<M>>,
+        out: &mut Vec<Action<M>>,
+    ) {
+        let waiting: Waiting = waiting.map(|(conn, hello)| (conn, hello, true));
+        let newer = self.generation() < handover.generation;
+        match &mut self.state {
+            State::Copy { handover: held, waiting: waits, .. } if *held == handover => {
+                // The same snapshot again: our `held` was lost.
+                if waiting.is_some() {
+                    *waits = waiting;
+                }
+            }
+            State::Nothing | State::Moved { .. } | State::Ended { .. } | State::Copy { .. } | State::Given { .. } if newer => {
+                let waiting = waiting.or_else(|| self.release_waiting());
+                if let State::Given { handover: given, .. } = &self.state {
+                    // Only a live owner can send it on, so it was live there although `live` was lost.
+                    out.push(Action::Told(Outcome::Live(given.to)));
+                }
+                self.state = State::Copy { record, handover, waiting, predecessor_gone: false };
+                out.push(Action::Arm(Timer::CopyTtl(handover.generation), COPY_TTL_MS));
+            }
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => {
+                // An echo of a try that is over. No `abort`: a `held` of ours may have been believed.
+                if let Some((conn, ..)) = waiting {
+                    out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
+                }
+                return;
+            }
+        }
+        if let Some((conn, ..)) = waiting {
+            out.push(Action::Arm(Timer::CopyWait(conn), COPY_WAIT_MS));
+        }
+        out.push(Action::Say(handover.from, PeerMessage::Held { session: self.id, handover }));
+    }
+
+    fn release_waiting(&mut self) -> Waiting {
+        match &mut self.state {
+            // Its hello was judged for another try: the next owner's record judges it again.
+            State::Copy { waiting, .. } => waiting.take().map(|(conn, hello, _)| (conn, hello, false)),
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
+    pub(super) fn on_committed(&mut self, from: HubId, handover: Handover, out: &mut Vec<Action<M>>) {
+        if matches!(&self.state, State::Copy { handover: held, .. } if *held == handover) {
+            self.go_live(out);
+            return;
+        }
+        // Repeated: `live` was lost. But whoever never held it must say so, for the predecessor still has the data.
+        let was_live = self.generation() >= handover.generation && !matches!(self.state, State::Nothing | State::Copy { .. });
+        let session = self.id;
+        let answer = if was_live { PeerMessage::Live { session, handover } } else { PeerMessage::Lost { session, handover } };
+        out.push(Action::Say(from, answer));
+    }
+
+    fn go_live(&mut self, out: &mut Vec<Action<M>>) {
+        let State::Copy { mut record, handover, waiting, .. } = self.take_state() else { return };
+        let mut link = Link::Detached;
+        out.push(Action::Say(handover.from, PeerMessage::Live { session: self.id, handover }));
+        if let Some((conn, hello, judged)) = waiting {
+            match if judged { Ok(()) } else { record.judge(&hello) } {
+                Ok(()) => {
+                    record.accept(&hello);
+                    attach(&mut record, &mut link, conn, hello.received, out);
+                }
+                Err(verdict) => out.push(refuse(conn, verdict)),
+            }
+        }
+        self.state = State::serving(record, Fence::at(handover.generation), link);
+        out.extend([Action::Bind, Action::ApplyCalls, Action::Told(Outcome::Arrived(handover.from))]);
+    }
+
+    pub(super) fn on_aborted(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
+        let State::Copy { handover: held, waiting, .. } = &self.state else { return };
+        if *held != handover {
+            return;
+        }
+        if let Some((conn, ..)) = *waiting {
+            out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
+        }
+        // The predecessor goes on as the owner: the tombstone shows the way to it. Later tries are above it.
+        self.state = State::Moved { to: handover.from, generation: handover.generation };
+    }
+
+    pub(super) fn on_copy_ttl(&mut self, generation: Generation, out: &mut Vec<Action<M>>) {
+        if !matches!(&self.state, State::Copy { handover, .. } if handover.generation == generation) {
+            return;
+        }
+        if let State::Copy { waiting: Some((conn, ..)), .. } = self.take_state() {
+            out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
+        }
+    }
+
+    pub(super) fn on_copy_wait(&mut self, conn: ConnectionId, out: &mut Vec<Action<M>>) {
+        if let State::Copy { waiting, .. } = &mut self.state
+            && matches!(*waiting, Some((waits, ..)) if waits == conn)
+        {
+            *waiting = None;
+            out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
+        }
+    }
+}
