@@ -1,0 +1,85 @@
+//! The commands that ask one thing and show the answer: plan, status, report, cancel, serve.
+
+use crate::client::Answer;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::lifecycle::Task;
+use crate::output::Mode;
+use crate::progress;
+use crate::run::{Ending, Run};
+use crate::summary;
+use serde_json::value::RawValue;
+use std::time::Duration;
+use tidegate_protocol::control::{DrainReport, DrainStatus, Phase, PlanAnswer};
+
+/// Asks, shows, and ends.
+pub(crate) async fn ask(run: &Run, task: &Task) -> Ending {
+    let done = match task {
+        Task::Plan => plan(run).await,
+        Task::Report => report(run).await,
+        Task::Cancel | Task::Serve => serve(run).await,
+        Task::Status | Task::Drain | Task::Rest | Task::Nothing(_) => status(run).await,
+    };
+    done.unwrap_or_else(|failure| run.failed(&failure))
+}
+
+async fn plan(run: &Run) -> Result<Ending, Failure> {
+    let answer: Answer<PlanAnswer> = run.api.plan(&run.settings.request).await?;
+    show(run, &answer.raw, || summary::plan(&answer.value));
+    Ok(match answer.value.fits {
+        true => Ending::new(Exit::Done, Vec::new()),
+        false => Ending::new(Exit::NotClean, Vec::new()),
+    })
+}
+
+async fn status(run: &Run) -> Result<Ending, Failure> {
+    let answer: Answer<DrainStatus> = run.api.status(Duration::ZERO, None).await?;
+    show(run, &answer.raw, || summary::status(&answer.value));
+    Ok(Ending::new(Exit::Done, Vec::new()))
+}
+
+async fn report(run: &Run) -> Result<Ending, Failure> {
+    let answer: Answer<DrainReport> = match run.api.report(Duration::ZERO).await {
+        Err(Failure::Refused { status: 404, .. }) => {
+            return Ok(Ending::say(
+                Exit::Refused,
+                "no report: this hub has not been drained since it started",
+            ));
+        }
+        answer => answer?,
+    };
+    show(run, &answer.raw, || summary::report(&answer.value));
+    Ok(Ending::new(Exit::Done, Vec::new()))
+}
+
+async fn serve(run: &Run) -> Result<Ending, Failure> {
+    let answer: Answer<DrainStatus> = run.api.cancel().await?;
+    show(run, &answer.raw, || {
+        let status = &answer.value;
+        let moved = status
+            .sessions
+            .map(|counts| progress::outcomes(&counts))
+            .filter(|text| !text.is_empty());
+        let moved = moved.map(|text| format!("; {text}")).unwrap_or_default();
+        match status.phase {
+            Phase::Serving => vec![format!("{}the hub serves{moved}", run.deployment.prefix())],
+            _ => vec![format!(
+                "{}told the hub to serve; now {}",
+                run.deployment.prefix(),
+                progress::line(status)
+            )],
+        }
+    });
+    Ok(Ending::new(Exit::Done, Vec::new()))
+}
+
+/// The hub's answer, byte for byte on one line, or in words.
+fn show(run: &Run, raw: &RawValue, words: impl FnOnce() -> Vec<String>) {
+    match run.output.mode() {
+        // JSON strings hold no raw line ends, so these are only layout.
+        Mode::Json => run.output.raw(raw.get().replace(['\n', '\r'], " ")),
+        Mode::Plain | Mode::Terminal => words()
+            .iter()
+            .for_each(|line| run.output.raw(crate::text::fit(line))),
+    }
+}

@@ -1,0 +1,208 @@
+//! One run of the trigger: what it knows, how it ends, and what it undoes when it fails.
+
+use crate::client::Api;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::lifecycle::Deployment;
+use crate::output::{Mode, Output};
+use crate::settings::Settings;
+use crate::summary;
+use crate::text::{fit, millis, span, wrap};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+use tidegate_protocol::control::{DrainStatus, OnOrphan};
+
+/// How long a failed run may take to tell the hub to serve again.
+pub(crate) const RECALL_MAX: Duration = Duration::from_secs(2);
+/// The same after SIGTERM: the whole exit must stay within a second.
+pub(crate) const RECALL_AT_TERM_MAX: Duration = Duration::from_millis(300);
+
+/// What a run works with. One task uses it, so cells suffice.
+pub(crate) struct Run {
+    /// What was asked for.
+    pub(crate) settings: Settings,
+    /// Who asks.
+    pub(crate) deployment: Deployment,
+    /// The way to the hub.
+    pub(crate) api: Api,
+    /// The way to the reader.
+    pub(crate) output: Output,
+    /// Whether the hub may be draining because of us. Stays set after the end of a drain, for a
+    /// drain that ended badly is undone as well.
+    pub(crate) asked: Cell<bool>,
+    /// The last status that was seen.
+    pub(crate) last: RefCell<Option<DrainStatus>>,
+}
+
+/// How a run ends: the code, and the last lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The exit.
+    pub(crate) exit: Exit,
+    /// What to say last.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Ending {
+    /// An ending with its last lines.
+    pub(crate) fn new(exit: Exit, lines: Vec<String>) -> Self {
+        Self { exit, lines }
+    }
+
+    /// An ending that one sentence explains.
+    pub(crate) fn say(exit: Exit, sentence: &str) -> Self {
+        Self {
+            exit,
+            lines: wrap(sentence, 5),
+        }
+    }
+}
+
+impl Run {
+    /// How a call that failed ends the run. Nobody listening is only a warning, for then there is
+    /// nothing to drain, and failing would block the very deployment that repairs it.
+    pub(crate) fn failed(&self, failure: &Failure) -> Ending {
+        let hub = &self.settings.hub;
+        match failure {
+            Failure::NothingListens if self.settings.require_hub => Ending::say(
+                Exit::Unanswered,
+                &format!("{hub}: nothing listens there, and --require-hub is set"),
+            ),
+            Failure::NothingListens => Ending::say(
+                Exit::Done,
+                &format!("warning: {hub}: nothing listens there, so there is nothing to do"),
+            ),
+            Failure::Refused {
+                status: 422,
+                detail,
+            } => Ending::say(
+                Exit::Usage,
+                &format!("{hub}: the hub cannot carry out this policy: {detail}"),
+            ),
+            Failure::Refused { .. } => Ending::say(Exit::Refused, &format!("{hub}: {failure}")),
+            Failure::Unreachable(_)
+            | Failure::Silent { .. }
+            | Failure::Unauthorized
+            | Failure::Vanished(_)
+            | Failure::Garbage(_) => Ending::say(Exit::Unanswered, &format!("{hub}: {failure}")),
+        }
+    }
+
+    /// The ending when our own patience is over.
+    pub(crate) fn gave_up(&self) -> Ending {
+        let after = span(millis(self.settings.give_up_after));
+        self.with_last(Ending::say(
+            Exit::Unanswered,
+            &format!("gave up after {after}: the hub has not come to an end"),
+        ))
+    }
+
+    /// The ending on a signal.
+    pub(crate) fn stopped(&self, exit: Exit) -> Ending {
+        let name = if exit == Exit::Terminated {
+            "SIGTERM"
+        } else {
+            "Ctrl-C"
+        };
+        self.with_last(Ending::say(exit, &format!("{name}: stopped waiting")))
+    }
+
+    /// The same ending, with what was seen last.
+    pub(crate) fn with_last(&self, mut ending: Ending) -> Ending {
+        if let Some(status) = &*self.last.borrow() {
+            ending.lines.extend(summary::last_seen(status));
+        }
+        ending
+    }
+
+    /// Undoes what a failed run began, if that is wanted, and says what was and was not undone.
+    pub(crate) async fn undo(&self, ending: &mut Ending) {
+        let limit = match ending.exit {
+            // Cancelled: somebody else has undone it. Usage: the hub began nothing.
+            Exit::Done | Exit::Cancelled | Exit::Usage => return,
+            Exit::Terminated | Exit::Interrupted => RECALL_AT_TERM_MAX,
+            Exit::NotClean | Exit::Unanswered | Exit::Refused => RECALL_MAX,
+        };
+        if !self.asked.get() {
+            return;
+        }
+        if !self.settings.recall {
+            let kept = "nothing was undone: the hub goes on with the drain; `tidegate-hook cancel` calls it off";
+            ending.lines.push(kept.to_owned());
+            return;
+        }
+        let told = tokio::time::timeout(limit, self.api.cancel::<Value>()).await;
+        let told = told.unwrap_or(Err(Failure::Silent {
+            waited_ms: millis(limit),
+        }));
+        ending.lines.extend(match told {
+            Ok(_) => wrap(
+                "undone: the hub was told to serve again; who has moved stays moved",
+                2,
+            ),
+            Err(failure) => wrap(
+                &format!(
+                    "NOT undone: the hub could not be told to serve again ({failure}){}",
+                    self.lease()
+                ),
+                3,
+            ),
+        });
+    }
+
+    /// What the hub does by itself when nobody asks any more.
+    fn lease(&self) -> String {
+        let request = &self.settings.request;
+        let lease_ms = request
+            .resolve()
+            .map(|policy| policy.lease_ms)
+            .unwrap_or_default();
+        match request.on_orphan {
+            Some(OnOrphan::Recall) => format!(
+                "; if it lives, it does so by itself after {}",
+                span(lease_ms)
+            ),
+            Some(OnOrphan::Continue) | None => String::new(),
+        }
+    }
+
+    /// Says the last lines; the code stands in the very last one.
+    pub(crate) fn close(&self, ending: &Ending, quiet_success: bool) {
+        let code = ending.exit.code();
+        match self.output.mode() {
+            Mode::Json if quiet_success && ending.exit == Exit::Done && ending.lines.is_empty() => {
+            }
+            Mode::Json => {
+                let end = json!({ "event": "end", "exit": code, "result": ending.exit.word(), "text": ending.lines });
+                self.output.object(&end);
+            }
+            Mode::Plain | Mode::Terminal => {
+                ending
+                    .lines
+                    .iter()
+                    .for_each(|line| self.output.raw(fit(line)));
+                if !(quiet_success && ending.exit == Exit::Done) {
+                    self.output.raw(format!(
+                        "tidegate-hook: {}, exit {code}",
+                        ending.exit.word().replace('_', " ")
+                    ));
+                }
+            }
+        }
+    }
+
+    /// In JSON mode: an object of the hub under a name of ours, byte for byte, on one line.
+    pub(crate) fn pass_on(&self, event: &str, raw: &RawValue) {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            event: &'a str,
+            report: &'a RawValue,
+        }
+        if self.output.mode() == Mode::Json {
+            self.output.object(&Report { event, report: raw });
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Accounts in words: the report of a drain, a plan as a table, the status for a person.
+//!
+//! The lines of a drain's end are what the agent keeps of it, so together they stay within 2,000
+//! characters: at most [`HUBS_MAX`] hubs and [`BLOCKERS_MAX`] sentences are listed.
+
+use crate::progress;
+use crate::text::{clip, count, fit, span, wrap};
+use tidegate_protocol::control::{
+    DrainReport, DrainResult, DrainStatus, GapMs, Phase, PlanAnswer, SessionCounts, SuccessorReport,
+};
+
+/// Hubs that are listed one by one; further ones are counted.
+const HUBS_MAX: usize = 3;
+/// Sentences about what stands in a plan's way that are printed.
+const BLOCKERS_MAX: usize = 10;
+/// Lines for one sentence of the hub.
+const SENTENCE_MAX_LINES: usize = 3;
+
+/// Who did not go in good order, for `--strict`; `None` if everybody did.
+pub(crate) fn not_clean(counts: &SessionCounts, cut: u64) -> Option<String> {
+    let named = [
+        (counts.forced, "forced"),
+        (cut, "cut"),
+        (counts.unconfirmed, "unconfirmed"),
+        (counts.remaining, "left here"),
+    ];
+    let bad: Vec<String> = named
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("{n} {what}"))
+        .collect();
+    (!bad.is_empty()).then(|| bad.join(", "))
+}
+
+/// The end of a drain, by its report.
+pub(crate) fn report(report: &DrainReport) -> Vec<String> {
+    let counts = &report.sessions.counts;
+    let mut lines = vec![format!(
+        "{} in {}: {} at the start, {} arrived",
+        report.result.as_str(),
+        span(report.took_ms),
+        count(counts.at_start, "session"),
+        counts.arrived
+    )];
+    if let Some(why) = &report.why {
+        lines.extend(wrap(&format!("why: {why}"), SENTENCE_MAX_LINES));
+    }
+    lines.push(account(counts, report.cut, report.unroutable));
+    let clients = &report.clients;
+    lines.push(format!(
+        "clients: notified {}, ready {}, busy {} ({} given time), resumed {}",
+        clients.notified, clients.ready, clients.busy, clients.granted, report.sessions.resumed
+    ));
+    let messages = &report.messages;
+    lines.push(format!(
+        "messages: lost {}, gaps {}, replayed {}, duplicates dropped {}",
+        messages.lost, messages.gaps, messages.replayed, messages.duplicates_dropped
+    ));
+    lines.extend(gap(&report.gap_ms));
+    lines.extend(successors(&report.successors));
+    lines.iter().map(|line| fit(line)).collect()
+}
+
+/// The end of a drain without a report, by the last status that was seen.
+pub(crate) fn last_seen(status: &DrainStatus) -> Vec<String> {
+    let mut lines = vec![progress::line(status)];
+    if let Some(counts) = &status.sessions {
+        lines.push(account(
+            counts,
+            status.cut.unwrap_or(0),
+            status.unroutable.unwrap_or(0),
+        ));
+    }
+    lines.extend(progress::waiting(status));
+    lines
+}
+
+/// Where the hub stands, for a person who asks.
+pub(crate) fn status(status: &DrainStatus) -> Vec<String> {
+    if status.phase == Phase::Serving {
+        return vec!["serving: no drain".to_owned()];
+    }
+    let mut lines = last_seen(status);
+    lines.extend(successors(&status.successors));
+    lines
+}
+
+/// A plan as a table, and whether it fits.
+pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
+    let mut lines = vec![format!("plan for {}", count(plan.sessions, "session"))];
+    lines.push(format!(
+        "{:>7} {:>10} {:>10} {:>10}",
+        "stage", "begins", "takes", "sessions"
+    ));
+    for (n, stage) in plan.stages.iter().enumerate() {
+        let begin = format!("+{}", span(stage.begin_ms));
+        lines.push(format!(
+            "{:>7} {begin:>10} {:>10} {:>10}",
+            n + 1,
+            span(stage.span_ms),
+            stage.count
+        ));
+    }
+    lines.push(format!(
+        "takes {} of {}; the last {} are kept for pushing who is left",
+        span(plan.total_ms),
+        span(plan.deadline_ms),
+        span(plan.push_reserve_ms)
+    ));
+    for share in &plan.successors {
+        let url = share
+            .url
+            .as_ref()
+            .map(|url| format!(" by {url}"))
+            .unwrap_or_default();
+        lines.push(fit(&format!(
+            "to hub {}{url}: {}",
+            share.hub,
+            count(share.sessions, "session")
+        )));
+    }
+    if plan.successors.is_empty() {
+        lines
+            .push("to no other hub: sessions would be parked for the next process here".to_owned());
+    }
+    for blocker in plan.blockers.iter().take(BLOCKERS_MAX) {
+        lines.extend(wrap(&format!("in the way: {blocker}"), SENTENCE_MAX_LINES));
+    }
+    lines.push(
+        if plan.fits {
+            "it fits"
+        } else {
+            "it does NOT fit the deadline"
+        }
+        .to_owned(),
+    );
+    lines
+}
+
+/// Whether a report tells of a drain that was called off.
+pub(crate) fn was_cancelled(report: &DrainReport) -> bool {
+    report.result == DrainResult::Cancelled
+}
+
+fn account(counts: &SessionCounts, cut: u64, unroutable: u64) -> String {
+    fit(&format!(
+        "moved {}, parked {}, ended {}, forced {}, unconfirmed {}, left here {}; cut {cut}, unroutable {unroutable}",
+        counts.moved,
+        counts.parked,
+        counts.left,
+        counts.forced,
+        counts.unconfirmed,
+        counts.remaining
+    ))
+}
+
+fn gap(gap: &GapMs) -> Option<String> {
+    let (p50, p99, max) = (gap.p50?, gap.p99?, gap.max?);
+    Some(format!(
+        "without service: half of them up to {}, 99 % up to {}, longest {}",
+        span(p50),
+        span(p99),
+        span(max)
+    ))
+}
+
+fn successors(hubs: &[SuccessorReport]) -> Vec<String> {
+    let mut lines: Vec<String> = hubs
+        .iter()
+        .take(HUBS_MAX)
+        .map(|hub| {
+            let url = hub
+                .url
+                .as_ref()
+                .map(|url| format!(" by {}", clip(url, 40)))
+                .unwrap_or_default();
+            let state = hub.state.map_or("silent", |state| state.as_str());
+            fit(&format!(
+                "to hub {}{url}: {}, it is {state}",
+                hub.hub,
+                count(hub.moved, "session")
+            ))
+        })
+        .collect();
+    if hubs.len() > HUBS_MAX {
+        lines.push(format!("and to {} hubs more", hubs.len() - HUBS_MAX));
+    }
+    lines
+}
+
+#[cfg(test)]
+#[path = "summary_tests.rs"]
+mod tests;
