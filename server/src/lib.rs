@@ -1,3 +1,4 @@
 //! See the crate README.
 pub mod config;
+pub mod keys;
 pub mod store;

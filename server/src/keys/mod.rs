@@ -1,0 +1,30 @@
+//! Keys, and everything that is proved or hidden with them.
+//!
+//! ```text
+//!   --cluster-key-file, or cluster.key in the data directory
+//!            │ HKDF-SHA256, one key per purpose
+//!            ├─► Sealer     hides and guards: resume tokens, parked records
+//!            └─► PeerAuth   proves: calls between hubs, and the answers
+//! ```
+//!
+//! A file may hold two keys: the first seals and signs, both open and verify. To change the key of a
+//! running fleet, add the new one as second line on all hubs, then put it first on all, then drop the old.
+
+mod cluster;
+mod peer_auth;
+mod private_token;
+mod replay_guard;
+mod sealer;
+mod token;
+
+pub use cluster::{ClusterKeys, ClusterKeysError};
+pub use peer_auth::{PEER_AUTH_WINDOW_MS, PeerAuth, PeerAuthError, PeerNonce};
+pub use private_token::PrivateToken;
+pub use sealer::{SEAL_OVERHEAD_BYTES, Sealer};
+pub use token::{TOKEN_LEEWAY_MS, TOKEN_LIFETIME_MS, TokenBody, TokenError, TokenMint};
+
+/// Fills a buffer from the system's random source.
+pub fn fill_random(buffer: &mut [u8]) {
+    aws_lc_rs::rand::fill(buffer)
+        .expect("the random source aborts the process rather than fail once it has been seeded");
+}
