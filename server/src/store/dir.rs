@@ -1,0 +1,245 @@
+//! The data directory: one process at a time, and the few things that outlive it.
+
+use super::disk::FILE_MODE;
+use super::{Disk, RealDisk};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_protocol::id::{HubId, Incarnation};
+use tokio::time::Instant;
+
+const DIR_MODE: u32 = 0o700;
+const LOCK_NAME: &str = "lock";
+const HUB_ID_NAME: &str = "hub-id";
+const INCARNATION_NAME: &str = "incarnation";
+/// How often a process that waits for the directory looks again.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+/// Most bytes that a small file may have; the lock's, the ids', a key's are far below.
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The file system refuses.
+    #[error("--data-dir {path}: cannot {doing}: {error}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Another process kept it for the whole wait.
+    #[error(
+        "--data-dir {path} is in use by {holder}, waited {waited_ms} ms; stop that process, or give another directory"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// `process N`, or `another process`.
+        holder: String,
+        /// How long was waited.
+        waited_ms: u128,
+    },
+    /// A file of it does not hold what it should. Nothing overwrites it: someone should look first.
+    #[error("--data-dir: {path} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+}
+
+/// Fills its argument with random bytes.
+pub type Random<'a> = &'a mut (dyn FnMut(&mut [u8]) + Send);
+
+/// An open data directory, locked until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    hub: HubId,
+    incarnation: Incarnation,
+    // The lock is the open file's; the kernel drops it with the process, however that ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, made with mode 0700 if there is none, and locks it. If another process has it, says so in the log and waits
+    /// for it, at most `wait`; dropping the future ends the wait too. `now_unix_ms` is the wall clock, for the incarnation.
+    ///
+    /// Errors: see [`DataDirError`].
+    pub async fn open(path: &Path, wait: Duration, now_unix_ms: u64, random: Random<'_>) -> Result<Self, DataDirError> {
+        make_dir(path)?;
+        let lock = lock(path, wait).await?;
+        let hub = match read_small(&path.join(HUB_ID_NAME))? {
+            Some(text) => parse(&path.join(HUB_ID_NAME), &text)?,
+            None => {
+                let mut bytes = [0; 8];
+                random(&mut bytes);
+                let hub = HubId(u64::from_le_bytes(bytes));
+                write_small(path, HUB_ID_NAME, &hub.to_string())?;
+                hub
+            }
+        };
+        let last: Option<Incarnation> = match read_small(&path.join(INCARNATION_NAME))? {
+            Some(text) => Some(parse(&path.join(INCARNATION_NAME), &text)?),
+            None => None,
+        };
+        // Higher than the last one even if the clock went back.
+        let incarnation = Incarnation(last.map_or(now_unix_ms, |last| now_unix_ms.max(last.0.saturating_add(1))));
+        write_small(path, INCARNATION_NAME, &incarnation.to_string())?;
+        Ok(Self { path: path.to_owned(), hub, incarnation, _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who this hub is: chosen at random when the directory was made.
+    pub fn hub(&self) -> HubId {
+        self.hub
+    }
+
+    /// Which run of the hub this is: higher than each before.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The directory's files, for [`super::Store::open`].
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(RealDisk::new(&self.path))
+    }
+
+    /// The secret of `len_bytes` bytes in file `name`, made at random and synced if there is no such file. Blocks.
+    ///
+    /// Errors: the file system refuses, or the file holds something else (it is not overwritten).
+    pub fn read_or_create_secret(
+        &self,
+        name: &str,
+        len_bytes: usize,
+        random: Random<'_>,
+    ) -> Result<Vec<u8>, DataDirError> {
+        let path = self.path.join(name);
+        if let Some(text) = read_small(&path)? {
+            tighten(&path, FILE_MODE)?;
+            // The text is a secret, so the error does not show it.
+            return unhex(text.trim_end()).filter(|secret| secret.len() == len_bytes).ok_or_else(|| DataDirError::Damaged {
+                path,
+                why: format!("expected {} hexadecimal digits; put the right ones back, or remove the file to have a new secret made", len_bytes * 2),
+            });
+        }
+        let mut secret = vec![0; len_bytes];
+        random(&mut secret);
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_small(&self.path, name, &hex)?;
+        Ok(secret)
+    }
+}
+
+fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> DataDirError {
+    move |error| DataDirError::Io { path: path.to_owned(), doing, error }
+}
+
+fn make_dir(path: &Path) -> Result<(), DataDirError> {
+    if !path.exists() {
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(io_error(path, "make the directory"))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_dir(parent)?;
+    }
+    tighten(path, DIR_MODE)
+}
+
+/// Takes away what others may do with it.
+fn tighten(path: &Path, mode: u32) -> Result<(), DataDirError> {
+    let meta = fs::metadata(path).map_err(io_error(path, "look at it"))?;
+    let found = meta.permissions().mode() & 0o777;
+    if found & !mode != 0 {
+        tracing::warn!(path = %path.display(), "mode was {found:03o}, set to {mode:03o}: parked sessions and keys are nobody else's business");
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error(path, "set its mode"))?;
+    }
+    Ok(())
+}
+
+async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
+    let path = dir.join(LOCK_NAME);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+    let mut file = options.open(&path).map_err(io_error(&path, "open the lock"))?;
+    let since = Instant::now();
+    let mut said = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(io_error(&path, "lock it")(error)),
+        }
+        let holder = read_small(&path)?.and_then(|text| text.trim().parse::<u32>().ok());
+        let holder = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+        let waited = since.elapsed();
+        if waited >= wait {
+            return Err(DataDirError::InUse { path: dir.to_owned(), holder, waited_ms: waited.as_millis() });
+        }
+        if !said {
+            tracing::warn!(path = %dir.display(), wait_ms = wait.as_millis() as u64, "the data directory is in use by {holder}; waiting for it to end");
+            said = true;
+        }
+        tokio::time::sleep(LOCK_RETRY.min(wait - waited)).await;
+    }
+    if said {
+        tracing::info!(path = %dir.display(), waited_ms = since.elapsed().as_millis() as u64, "the data directory is free now");
+    }
+    // Only so that the next one can name us; it need not be durable.
+    let named = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    named.map_err(io_error(&path, "write to the lock"))?;
+    Ok(file)
+}
+
+fn read_small(path: &Path) -> Result<Option<String>, DataDirError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(path, "open it")(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io_error(path, "read it"))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Writes a whole file so that after a crash it is either there in full or not at all.
+fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
+    let (path, next) = (dir.join(name), dir.join(format!("{name}.next")));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    let mut file = options.open(&next).map_err(io_error(&next, "create it"))?;
+    file.write_all(format!("{text}\n").as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(io_error(&next, "write it"))?;
+    fs::rename(&next, &path).map_err(io_error(&path, "rename it into place"))?;
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), DataDirError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error(dir, "sync the directory"))
+}
+
+fn parse<T: FromStr>(path: &Path, text: &str) -> Result<T, DataDirError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.trim_end().parse().map_err(|why: T::Err| DataDirError::Damaged { path: path.to_owned(), why: why.to_string() })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
+    text.as_bytes().chunks(2).map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.last()?)?)).collect()
+}

@@ -1,0 +1,137 @@
+//! The few file operations that the store uses, as a trait, so that tests can crash at each of them.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Files are readable and writable by the hub's user alone.
+pub(super) const FILE_MODE: u32 = 0o600;
+
+/// One directory of flat files. Names are plain file names. Every call blocks, so call it off the async threads.
+///
+/// What an implementation promises is what a POSIX file system promises: bytes survive a crash after [`Disk::sync`],
+/// names (created, renamed, removed) survive it after [`Disk::sync_dir`], and nothing else is certain.
+pub trait Disk: Send + Sync + 'static {
+    /// Length in bytes; `None` if there is no such file.
+    fn size_bytes(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Makes an empty file, or empties the one that is there.
+    fn create(&self, name: &str) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, which is the end of the file. After an error any part of them may be there.
+    fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the file's bytes and length durable.
+    fn sync(&self, name: &str) -> io::Result<()>;
+    /// Cuts the file to `len_bytes`.
+    fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()>;
+    /// Fills `buffer` from `offset`, and says how many bytes there were: fewer only at the end of the file.
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Gives the file another name, replacing what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; fine if there is none.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes names durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A directory of the machine's own file system.
+#[derive(Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+    // Open files by name: at most the log and the one being rewritten.
+    open: Mutex<HashMap<String, Arc<File>>>,
+}
+
+impl RealDisk {
+    /// The files in `dir`, which must exist.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), open: Mutex::default() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn files(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<File>>> {
+        // The map is whole between any two statements, so a panic elsewhere did not spoil it.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<File>> {
+        let mut files = self.files();
+        if let Some(file) = files.get(name) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.dir.join(name))?);
+        files.insert(name.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl Disk for RealDisk {
+    fn size_bytes(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.dir.join(name)) {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        let file = options.open(self.dir.join(name))?;
+        self.files().insert(name.to_owned(), Arc::new(file));
+        Ok(())
+    }
+
+    fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file(name)?.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.file(name)?.sync_all()
+    }
+
+    fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()> {
+        self.file(name)?.set_len(len_bytes)
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = self.file(name)?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))?;
+        let mut files = self.files();
+        files.remove(to);
+        if let Some(file) = files.remove(from) {
+            files.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files().remove(name);
+        match fs::remove_file(self.dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
