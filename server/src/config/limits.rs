@@ -16,8 +16,15 @@ macro_rules! limits {
         #[command(next_help_heading = "Limits")]
         pub struct LimitArgs {
             $(
-                #[doc = concat!($doc, " [default: ", $shown, "]")]
-                #[arg(long = $flag, value_name = "N", value_parser = value::$reader, hide_short_help = true)]
+                #[doc = $doc]
+                #[arg(
+                    long = $flag,
+                    value_name = "N",
+                    value_parser = value::$reader,
+                    hide_short_help = true,
+                    // The derive reads doc comments only as they stand, so the default is put in here.
+                    help = concat!($doc, " [default: ", $shown, "]").trim_start(),
+                )]
                 pub $field: Option<u64>,
             )*
         }
