@@ -63,6 +63,11 @@ pub enum StoreError {
         /// What this release writes.
         known: u16,
     },
+    /// There are parked sessions, and not one of them opens. Nothing was changed.
+    #[error(
+        "the parked sessions were sealed with another key; give the --cluster-key-file (or the generated key) they were sealed with"
+    )]
+    WrongKey,
     /// The store was closed, or its writer is gone.
     #[error("the store is closed")]
     Closed,

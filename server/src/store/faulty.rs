@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub enum Fault {
     /// It fails and has no effect; a write leaves half of its bytes behind. Later ones work.
     Refuse,
+    /// As `Refuse`, but a sync did its work all the same.
+    RefuseLate,
     /// It fails, and so does everything after it: the process is gone before it took effect.
     CrashBefore,
     /// The same, but it took effect before the process was gone.
@@ -139,7 +141,7 @@ impl FaultyDisk {
     /// Does `change`, unless a fault is due. `partly` is what a refused one leaves behind.
     fn change(
         &self,
-        partly: impl FnOnce(&mut State),
+        partly: impl FnOnce(&mut State, Fault),
         change: impl FnOnce(&mut State) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut state = self.state();
@@ -151,8 +153,8 @@ impl FaultyDisk {
         state.ops += 1;
         let Some((_, fault)) = state.fault.take_if(|(at, _)| *at == op) else { return change(&mut state) };
         match fault {
-            Fault::Refuse => {
-                partly(&mut state);
+            Fault::Refuse | Fault::RefuseLate => {
+                partly(&mut state, fault);
                 Err(io::Error::other("input/output error"))
             }
             Fault::CrashBefore => {
@@ -197,7 +199,7 @@ impl Disk for FaultyDisk {
 
     fn create(&self, name: &str) -> io::Result<()> {
         self.change(
-            |_| {},
+            |_, _| {},
             |state| {
                 if let Ok(file) = state.file(name) {
                     file.seen.clear();
@@ -212,23 +214,27 @@ impl Disk for FaultyDisk {
 
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let half = &bytes[..bytes.len() / 2];
-        self.change(|state| drop(state.write(name, offset, half)), |state| state.write(name, offset, bytes))
+        self.change(|state, _| drop(state.write(name, offset, half)), |state| state.write(name, offset, bytes))
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.change(
-            |_| {},
-            |state| {
-                let file = state.file(name)?;
-                file.synced.clone_from(&file.seen);
-                Ok(())
-            },
-        )
+        let sync = |state: &mut State| {
+            let file = state.file(name)?;
+            file.synced.clone_from(&file.seen);
+            Ok(())
+        };
+        let late = |state: &mut State, fault: Fault| {
+            if fault == Fault::RefuseLate {
+                // Refused either way.
+                let _ = sync(state);
+            }
+        };
+        self.change(late, sync)
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()> {
         let len = usize::try_from(len_bytes).map_err(io::Error::other)?;
-        self.change(|_| {}, |state| state.file(name).map(|file| file.seen.resize(len, 0)))
+        self.change(|_, _| {}, |state| state.file(name).map(|file| file.seen.resize(len, 0)))
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -242,7 +248,7 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(
-            |_| {},
+            |_, _| {},
             |state| {
                 let file = state.seen_names.remove(from).ok_or(ErrorKind::NotFound)?;
                 state.seen_names.insert(to.to_owned(), file);
@@ -253,7 +259,7 @@ impl Disk for FaultyDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.change(
-            |_| {},
+            |_, _| {},
             |state| {
                 state.seen_names.remove(name);
                 Ok(())
@@ -263,7 +269,7 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.change(
-            |_| {},
+            |_, _| {},
             |state| {
                 state.synced_names = state.seen_names.clone();
                 Ok(())

@@ -61,6 +61,7 @@ pub(super) struct Index {
     entries: BTreeMap<SessionId, Entry>,
     parked: usize,
     live_bytes: u64,
+    key_bytes: u64,
     pub(super) log_bytes: u64,
     pub(super) damaged: u64,
 }
@@ -90,6 +91,7 @@ impl Index {
             Kind::Parked => self.set(session, Some(Entry { state: RecordState::Parked, offset, record_bytes })),
             Kind::TakenUp => self.demote(session),
             Kind::Moved | Kind::Ended => self.set(session, None),
+            Kind::Key => self.key_bytes = u64::from(record_bytes),
         }
     }
 
@@ -119,12 +121,22 @@ impl Index {
         self.live_bytes
     }
 
+    /// Whether the file begins as it should.
+    pub(super) fn has_key(&self) -> bool {
+        self.key_bytes > 0
+    }
+
+    /// What even an empty log takes.
+    fn overhead_bytes(&self) -> u64 {
+        super::record::FILE_HEADER.len() as u64 + self.key_bytes
+    }
+
     pub(super) fn stats(&self) -> Stats {
         Stats {
             parked: self.parked,
             taken_up: self.entries.len() - self.parked,
             log_bytes: self.log_bytes,
-            dead_bytes: self.log_bytes.saturating_sub(self.live_bytes + super::record::FILE_HEADER.len() as u64),
+            dead_bytes: self.log_bytes.saturating_sub(self.overhead_bytes() + self.live_bytes),
             damaged: self.damaged,
         }
     }

@@ -124,7 +124,7 @@ impl Log {
         if !scanned.demoted.is_empty() {
             log.append_demoted(&scanned.demoted)?;
         }
-        if scanned.recovered.damaged > 0 {
+        if scanned.recovered.damaged > 0 || !log.shared.index().has_key() {
             log.compact();
         }
         Ok((log, scanned.recovered))
@@ -268,7 +268,7 @@ impl Log {
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         self.make_sound()?;
         let stats = self.shared.index().stats();
-        if stats.parked > 0 || stats.log_bytes <= FILE_HEADER.len() as u64 {
+        if stats.parked > 0 || (stats.taken_up == 0 && stats.dead_bytes == 0) {
             return Ok(());
         }
         let taken_up: Vec<_> = self.shared.index().iter().map(|(session, _)| session).collect();
@@ -310,6 +310,7 @@ impl Log {
         let mut index = Index::default();
         let mut damaged = 0;
         let mut unit = Unit { bytes: FILE_HEADER.to_vec(), changes: Vec::new() };
+        unit.push(&**seal, Kind::Key, SessionId(0), &[]);
         let sessions: Vec<_> = self.shared.index().iter().map(|(session, _)| session).collect();
         for session in sessions {
             match self.shared.read(session) {

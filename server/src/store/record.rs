@@ -1,7 +1,7 @@
 //! How one record lies in the log.
 //!
 //! ```text
-//! file    "TGLOG" 0 version:u16 | record | record | …
+//! file    "TGLOG" 0 version:u16 | key record | record | record | …
 //! record  "TGR1" kind:u8 session:u128 len:u32 check:u32 | sealed, len bytes
 //! sealed  Seal(kind:u8 session:u128 body)
 //! ```
@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Moved,
     /// It is over.
     Ended,
+    /// Of no session: first in each file, durable with it, so that a wrong key is told from damage.
+    Key,
 }
 
 impl Kind {
@@ -47,11 +49,12 @@ impl Kind {
             Self::TakenUp => 2,
             Self::Moved => 3,
             Self::Ended => 4,
+            Self::Key => 5,
         }
     }
 
     fn of(code: u8) -> Option<Self> {
-        [Self::Parked, Self::TakenUp, Self::Moved, Self::Ended].into_iter().find(|kind| kind.code() == code)
+        [Self::Parked, Self::TakenUp, Self::Moved, Self::Ended, Self::Key].into_iter().find(|kind| kind.code() == code)
     }
 }
 

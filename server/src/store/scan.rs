@@ -80,6 +80,10 @@ pub(super) fn scan(disk: &dyn Disk, seal: &dyn Seal, limits: &Limits, file_bytes
         }
         at += record_bytes;
     }
+    let is_key = |damage: &Damage| damage.header.is_some_and(|header| header.kind == Kind::Key);
+    if scanned.good_bytes <= FILE_HEADER.len() as u64 && pending.len() > 1 && pending.iter().any(is_key) {
+        return Err(StoreError::WrongKey);
+    }
     pending.iter().for_each(|damage| scanned.tail(damage));
     scanned.finish(file_bytes);
     Ok(scanned)

@@ -1,7 +1,7 @@
 //! What the store's tests share.
 
 use super::log::{Log, Unit};
-use super::record::Kind;
+use super::record::{self, FILE_HEADER, Kind};
 use super::{Limits, Seal, StoreError};
 use tidegate_protocol::id::SessionId;
 
@@ -34,6 +34,13 @@ pub(super) fn body(session: u128, nth: u8) -> Vec<u8> {
     let mut body = format!("session {session} body {nth} ").into_bytes();
     body.resize(100, nth);
     body
+}
+
+/// What an empty log looks like.
+pub(super) fn fresh_log_bytes() -> Vec<u8> {
+    let mut bytes = FILE_HEADER.to_vec();
+    record::encode(&PlainSeal, Kind::Key, SessionId(0), &[], &mut bytes);
+    bytes
 }
 
 /// One record, as the writer thread would write it.

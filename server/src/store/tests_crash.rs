@@ -38,6 +38,7 @@ fn script() -> Vec<Step> {
         Say(Ended, 10, 0),
         Say(Parked, 1, 2),
         Compact,
+        Reopen,
         Say(TakenUp, 11, 0),
         Say(Moved, 11, 0),
         Say(TakenUp, 12, 0),
@@ -56,7 +57,7 @@ fn after(truth: Truth, kind: Kind, nth: u8) -> Truth {
     match kind {
         Kind::Parked => Some((RecordState::Parked, nth)),
         Kind::TakenUp => truth.map(|(_, nth)| (RecordState::TakenUp, nth)),
-        Kind::Moved | Kind::Ended => None,
+        Kind::Moved | Kind::Ended | Kind::Key => None,
     }
 }
 
@@ -157,7 +158,7 @@ fn at_every_operation(fault: Fault, mut each: impl FnMut(u64, &FaultyDisk, Model
     for nth in 0..1_000 {
         let disk = Arc::new(FaultyDisk::new());
         disk.fail_at(nth, fault);
-        let model = run(&disk, fault != Fault::Refuse);
+        let model = run(&disk, matches!(fault, Fault::CrashBefore | Fault::CrashAfter));
         if disk.fault_is_ahead() {
             return nth;
         }
@@ -214,13 +215,16 @@ fn a_second_crash_while_the_log_is_being_opened_changes_nothing() {
 
 #[test]
 fn one_refused_operation_fails_its_own_call_and_nothing_else() {
-    at_every_operation(Fault::Refuse, |nth, disk, model| {
-        for survives in Survives::EVERY {
-            let context = format!("operation {nth} refused, {survives:?} survives");
-            let (log, _) = open(&Arc::new(disk.reboot(survives))).unwrap_or_else(|error| panic!("{context}: {error}"));
-            model.check(&log, &context);
-        }
-    });
+    for fault in [Fault::Refuse, Fault::RefuseLate] {
+        at_every_operation(fault, |nth, disk, model| {
+            for survives in Survives::EVERY {
+                let context = format!("{fault:?} at operation {nth}, {survives:?} survives");
+                let (log, _) =
+                    open(&Arc::new(disk.reboot(survives))).unwrap_or_else(|error| panic!("{context}: {error}"));
+                model.check(&log, &context);
+            }
+        });
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use super::faulty::FaultyDisk;
 use super::index::RecordState;
 use super::log::{Log, Shared};
-use super::record::{FILE_HEADER, Kind};
-use super::testing::{PlainSeal, body, write};
-use super::{LOG_NAME, Limits, Recovered, StoreError};
+use super::record::Kind;
+use super::testing::{PlainSeal, body, fresh_log_bytes, write};
+use super::{LOG_NAME, Limits, Recovered, Seal, StoreError};
 use std::sync::Arc;
 use tidegate_protocol::id::SessionId;
 
@@ -130,7 +130,7 @@ fn a_file_of_rubbish_is_no_panic_and_becomes_an_empty_log() {
         let rubbish: Vec<u8> = (0..len).map(|at| (at * 37 % 251) as u8).collect();
         let (disk, log, recovered) = open_bytes(rubbish);
         assert_eq!((log.shared.index().len(), recovered.parked.len()), (0, 0));
-        assert_eq!(disk.bytes(LOG_NAME), Some(FILE_HEADER.to_vec()), "{len} bytes of rubbish");
+        assert_eq!(disk.bytes(LOG_NAME), Some(fresh_log_bytes()), "{len} bytes of rubbish");
     }
 }
 
@@ -144,4 +144,39 @@ fn records_across_many_read_windows_are_all_found() {
     let (log, recovered) = open(&disk);
     assert_eq!(recovered.parked.len(), 40);
     assert_eq!(log.shared.read(SessionId(39)).expect("reads"), Some((RecordState::Parked, vec![39; 100_000])));
+}
+
+struct OtherKey;
+
+impl Seal for OtherKey {
+    fn seal(&self, purpose: &str, plain: &[u8]) -> Vec<u8> {
+        PlainSeal.seal(&format!("other {purpose}"), plain)
+    }
+
+    fn open(&self, purpose: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        PlainSeal.open(&format!("other {purpose}"), sealed)
+    }
+}
+
+#[test]
+fn a_wrong_key_stops_the_start_and_destroys_nothing() {
+    let whole = bytes_of(&[(Kind::Parked, 1)]);
+    let disk = Arc::new(FaultyDisk::new());
+    disk.put(LOG_NAME, whole.clone());
+    let error = Log::open(disk.clone(), Arc::new(OtherKey), Limits::default()).err().expect("refused");
+    assert!(matches!(error, StoreError::WrongKey), "{error}");
+    assert_eq!(disk.bytes(LOG_NAME), Some(whole));
+    assert_eq!(open(&disk).1.parked, [SessionId(1)], "with the right key everything is there");
+}
+
+#[test]
+fn a_new_key_on_an_empty_log_is_fine() {
+    let disk = Arc::new(FaultyDisk::new());
+    disk.put(LOG_NAME, fresh_log_bytes());
+    let (mut log, _) = Log::open(disk.clone(), Arc::new(OtherKey), Limits::default()).expect("nothing to lose");
+    let mut unit = super::log::Unit::new();
+    unit.push(&OtherKey, Kind::Parked, SessionId(1), b"x");
+    log.append(&[unit]).remove(0).expect("parks");
+    let (_, recovered) = Log::open(disk, Arc::new(OtherKey), Limits::default()).expect("opens");
+    assert_eq!((recovered.parked, recovered.damaged), (vec![SessionId(1)], 0));
 }

@@ -3,8 +3,8 @@
 use super::faulty::{Fault, FaultyDisk, Survives};
 use super::group;
 use super::log::Log;
-use super::record::{FILE_HEADER, Kind};
-use super::testing::{PlainSeal, body, write};
+use super::record::Kind;
+use super::testing::{PlainSeal, body, fresh_log_bytes, write};
 use super::writer::Call;
 use super::{DataDir, DataDirError, LOG_NAME, Limits, Parked, RecordState, Store, StoreError};
 use std::fs;
@@ -60,7 +60,7 @@ async fn sessions_parked_on_a_real_disk_are_taken_up_by_the_next_process_and_the
     store.close().await.expect("closes");
     assert_eq!(
         fs::read(data.path().join(LOG_NAME)).expect("reads"),
-        FILE_HEADER,
+        fresh_log_bytes(),
         "everything was taken up: the log must be a new one"
     );
     assert_eq!(mode(&data.path().join(LOG_NAME)), 0o600);
