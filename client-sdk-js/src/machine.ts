@@ -1,0 +1,201 @@
+/**
+ * The machine behind `TidegateSocket`: `step` takes what happened and says what is to be done. It
+ * reads no clock, draws no random number and does no IO; the picture of its states is in `state.ts`.
+ */
+import { attemptClosed, attemptFrame, attemptTick, dial, sayHello } from "./attempt.js";
+import { FLOOR_MS, afterUptime, backoff } from "./backoff.js";
+import { CLOSE, verdict } from "./close.js";
+import { end, startClosing, stepClosing, type StepInner } from "./farewell.js";
+import type { HubFrame } from "./frames.js";
+import { SILENT, heard, lineFrame, lineMessage, lineTick, probe } from "./line.js";
+import { ordered, recalled } from "./move.js";
+import type { Aim, Asking, Effect, Input, Moment, Served, State, Step, Unclosed } from "./state.js";
+
+/**
+ * The first step of a socket: it dials.
+ *
+ * @param at - the moment of the constructor
+ */
+export function start(at: Moment): Step {
+  const giveUpAt = at.now + at.rules.connectTimeoutMs;
+  return connect({ kind: "first", giveUpAt }, 0, true, at);
+}
+
+/**
+ * One step.
+ *
+ * @param state - where the socket is
+ * @param input - what happened
+ * @param at - the moment, and the next connection's number
+ * @returns the next state, and what is to be done, in order
+ */
+export function step(state: State, input: Input, at: Moment): Step {
+  if (state.name === "closed") return [state, []];
+  if (state.name === "closing") return stepClosing(state, input, at, stepInner);
+  return stepInner(state, input, at);
+}
+
+const stepInner: StepInner = (state: Unclosed, input: Input, at: Moment): Step => {
+  switch (input.type) {
+    case "opened":
+      return isAsking(state, input.conn) && state.attempt.said === null ? sayHello(state, at) : [state, []];
+    case "frame":
+      return frame(state, input.conn, input.frame, at);
+    case "message":
+      if (isAsking(state, input.conn)) return fault(state, input.conn, "an app message came before welcome", at);
+      return isServed(state, input.conn) ? lineMessage(heard(state, at), input.data, at) : [state, []];
+    case "fault":
+      return fault(state, input.conn, input.reason, at);
+    case "closed":
+      if (isAsking(state, input.conn)) return attemptClosed(state, input, at);
+      return isServed(state, input.conn) ? lineLost(state, input, at) : [state, []];
+    case "close":
+      return startClosing(state, input, at);
+    case "fail":
+      return end(state, { code: input.code, reason: input.reason, wasClean: false, failed: true }, {});
+    case "forsake":
+      return forsake(state, input.why);
+    case "online":
+      return online(state, at);
+    case "tick":
+      return tick(state, at);
+    case "flushed":
+      return [state, []];
+    default:
+      return said(state, input);
+  }
+};
+
+/** What the application says: a message, or an answer to a notice. */
+function said(state: Unclosed, input: Input & { type: "send" | "ready" | "busy" }): Step {
+  if (input.type === "send") return send(state, input.payload);
+  if (!("line" in state)) return [state, []];
+  const drain = state.line.leaving;
+  if (drain === null || (input.drain !== null && input.drain !== drain)) return [state, []];
+  if (input.type === "ready") {
+    return [state, [{ do: "say", conn: state.line.conn, frame: { type: "ready", drain } }]];
+  }
+  const why = input.why === undefined ? {} : { why: input.why };
+  return [state, [{ do: "say", conn: state.line.conn, frame: { type: "busy", drain, ms: input.ms, ...why } }]];
+}
+
+/** The outbox has the message already; here it gets its offset, and goes out if there is a line. */
+function send(state: Unclosed, payload: Extract<Input, { type: "send" }>["payload"]): Step {
+  if ("line" in state) {
+    const queued = state.session.queued + 1;
+    const session = { ...state.session, queued, sent: queued };
+    return [{ ...state, session }, [{ do: "transmit", conn: state.line.conn, payload }]];
+  }
+  const { aim } = state;
+  if (aim.kind === "first") return [state, []];
+  const session = { ...aim.session, queued: aim.session.queued + 1 };
+  return [{ ...state, aim: { ...aim, session } }, []];
+}
+
+function frame(state: Unclosed, conn: number, frame: HubFrame, at: Moment): Step {
+  if (isAsking(state, conn)) return attemptFrame(state, frame, at);
+  if (!isServed(state, conn)) return [state, []];
+  const alive = heard(state, at);
+  switch (frame.type) {
+    case "move":
+      return ordered(alive, frame, at);
+    case "recall":
+      return recalled(alive, frame);
+    case "welcome":
+    case "retry":
+    case "reset":
+      return fault(alive, conn, `${frame.type} came after welcome`, at);
+  }
+  const result = lineFrame(alive, frame, at);
+  switch (result.kind) {
+    case "step":
+      return result.step;
+    case "fault":
+      return fault(alive, conn, result.fault, at);
+    case "bye":
+      return end(alive, { code: result.code, reason: result.reason, wasClean: true, failed: false }, null);
+  }
+}
+
+/** The application let a `reset` pass: the socket ends, and the new session with it. */
+function forsake(state: Unclosed, why: string): Step {
+  const code = CLOSE.reset;
+  return end(state, { code, reason: why, wasClean: true, failed: false }, { code, reason: why });
+}
+
+/** The hub broke the protocol. It would do so again, so nobody comes back; an old line that works stays. */
+function fault(state: Unclosed, conn: number, reason: string, at: Moment): Step {
+  const drop: Effect = { do: "drop", conn, code: CLOSE.protocolError, reason };
+  if (isAsking(state, conn)) {
+    const [next, effects] = attemptClosed(state, { code: CLOSE.protocolError, reason }, at);
+    return [next, [drop, ...effects]];
+  }
+  if (!isServed(state, conn)) return [state, []];
+  const [next, effects] = end(state, { code: CLOSE.protocolError, reason, wasClean: false, failed: true }, null);
+  return [next, [drop, ...effects]];
+}
+
+function lineLost(state: Served, close: { readonly code: number; readonly reason: string }, at: Moment): Step {
+  const { code, reason } = close;
+  const opinion = verdict(code);
+  // The second connection's hello may be what displaced the first: its own answer will tell.
+  const displacer = code === CLOSE.displaced && state.name === "moving" && state.attempt.said !== null;
+  const final = (opinion === "final" && !displacer) || (opinion === "auth" && !at.rules.renewable);
+  if (final) return end(state, { code, reason, wasClean: code !== CLOSE.abnormal, failed: false }, null);
+  const aim: Aim =
+    opinion === "anew"
+      ? { kind: "anew", session: state.session, why: code === CLOSE.badToken ? "bad_token" : "token_expired" }
+      : { kind: "resume", session: state.session, lostAt: at.now };
+  if (state.name === "moving" && aim.kind === "resume") {
+    const event = { type: "reconnecting", code, reason, afterMs: 0 } as const;
+    return [{ name: "connecting", aim, attempt: state.attempt }, [{ do: "tell", event }]];
+  }
+  const drop: Effect[] = state.name === "moving" ? [{ do: "drop", conn: state.attempt.conn }] : [];
+  const failures = afterUptime(state.line.failures, at.now - state.line.since);
+  const delay = backoff(failures, at.random);
+  const until = state.name === "deferred" ? Math.min(state.until, at.now + delay) : at.now + delay;
+  const event = { type: "reconnecting", code, reason, afterMs: Math.max(0, Math.round(until - at.now)) } as const;
+  return [
+    { name: "waiting", aim, until, failures, freshJwt: opinion !== "return" },
+    [...drop, { do: "tell", event }],
+  ];
+}
+
+function tick(state: Unclosed, at: Moment): Step {
+  if (state.name === "waiting") {
+    if (state.aim.kind === "first" && at.now >= state.aim.giveUpAt) return attemptTick(state, at);
+    return at.now >= state.until ? connect(state.aim, state.failures, state.freshJwt, at) : [state, []];
+  }
+  if (state.name === "connecting") return attemptTick(state, at);
+  const line = lineTick(state, at);
+  if (line === null) {
+    const drop: Effect = { do: "drop", conn: state.line.conn, ...SILENT };
+    const [next, effects] = lineLost(state, SILENT, at);
+    return [next, [drop, ...effects]];
+  }
+  const [alive, effects] = line;
+  const [next, more] = alive.name === "moving" || alive.name === "deferred" ? attemptTick(alive, at) : [alive, []];
+  return [next, [...effects, ...more]];
+}
+
+/** The network is back: whoever waits asks soon, whoever has a line makes sure of it. */
+function online(state: Unclosed, at: Moment): Step {
+  if (state.name === "waiting") {
+    return [{ ...state, until: Math.min(state.until, at.now + FLOOR_MS * (1 + at.random)) }, []];
+  }
+  return "line" in state ? probe(state, at) : [state, []];
+}
+
+function connect(aim: Aim, failures: number, freshJwt: boolean, at: Moment): Step {
+  const primary = aim.kind === "resume" ? aim.session.at : at.rules.home;
+  const [attempt, effects] = dial(primary, failures, freshJwt, at);
+  return [{ name: "connecting", aim, attempt }, effects];
+}
+
+function isAsking(state: Unclosed, conn: number): state is Asking {
+  return "attempt" in state && state.attempt.conn === conn;
+}
+
+function isServed(state: Unclosed, conn: number): state is Served {
+  return "line" in state && state.line.conn === conn;
+}
