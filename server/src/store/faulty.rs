@@ -95,6 +95,13 @@ impl FaultyDisk {
         self.state().capacity_bytes = capacity_bytes;
     }
 
+    /// The process is started anew and the machine never stopped: nothing is lost, and nothing more is synced.
+    pub fn restart_process(&self) {
+        let mut state = self.state();
+        state.broken = false;
+        state.fault = None;
+    }
+
     /// The disk that a process after this one finds.
     pub fn reboot(&self, survives: Survives) -> Self {
         let state = self.state();

@@ -114,7 +114,8 @@ impl Log {
             log.rewrite()?;
             return Ok((log, scanned.recovered));
         }
-        // The name may never have been synced: the crash may have come between the rename and that.
+        // What was read may never have been synced, name and bytes: the crash may have come just before. From here on it counts.
+        log.shared.disk.sync(LOG_NAME).map_err(StoreError::disk("sync the log"))?;
         log.health = Health::Loose;
         log.make_sound()?;
         if scanned.recovered.torn_bytes > 0 {

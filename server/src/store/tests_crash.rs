@@ -154,7 +154,7 @@ fn run(disk: &Arc<FaultyDisk>, crashes: bool) -> Model {
 }
 
 /// Runs `each` with a fault at every operation of the script in turn, and says how many there were.
-fn at_every_operation(fault: Fault, mut each: impl FnMut(u64, &FaultyDisk, Model)) -> u64 {
+fn at_every_operation(fault: Fault, mut each: impl FnMut(u64, &Arc<FaultyDisk>, Model)) -> u64 {
     for nth in 0..1_000 {
         let disk = Arc::new(FaultyDisk::new());
         disk.fail_at(nth, fault);
@@ -188,6 +188,26 @@ fn what_was_said_holds_after_a_crash_at_any_operation() {
             }
         });
         assert!(operations > 60, "the script has too few operations to prove anything: {operations}");
+    }
+}
+
+#[test]
+fn what_a_restarted_process_says_holds_through_a_power_cut_after_it() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        at_every_operation(fault, |nth, disk, model| {
+            let context = format!("{fault:?} at operation {nth}, then a restart, then a power cut");
+            disk.restart_process();
+            let (mut log, _) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+            model.check(&log, &context);
+            let states = |log: &Log| log.shared.index().iter().map(|(id, entry)| (id, entry.state)).collect::<Vec<_>>();
+            let (cut, _) = open(&Arc::new(disk.reboot(Survives::Synced))).expect("opens");
+            assert_eq!(states(&cut), states(&log), "{context}: what was found counts, so it must be durable");
+            write(&mut log, Kind::Parked, 99, &body(99, 1)).expect("the log must be usable after a crash");
+            let (log, _) = open(&Arc::new(disk.reboot(Survives::Synced))).expect("opens");
+            model.check(&log, &context);
+            let found = log.shared.read(SessionId(99)).expect("reads");
+            assert_eq!(found, Some((RecordState::Parked, body(99, 1))), "{context}");
+        });
     }
 }
 
