@@ -113,11 +113,7 @@ impl Board {
     /// # Errors
     /// [`Refusal`] when the text is empty or too long, or the board is full; nothing has changed then.
     pub fn order(&mut self, text: &str, now_ms: u64) -> Result<u32, Refusal> {
-        let order: String = text
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .replace(char::is_control, "");
+        let order: String = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "");
         let chars = order.chars().count();
         if order.is_empty() {
             return Err(Refusal::Empty);
@@ -130,12 +126,7 @@ impl Board {
         }
         self.last_id += 1;
         let cook_ms = menu::cook_ms(&order);
-        self.tickets.push_back(Ticket {
-            id: self.last_id,
-            order,
-            cook_ms,
-            stage: Stage::Queued,
-        });
+        self.tickets.push_back(Ticket { id: self.last_id, order, cook_ms, stage: Stage::Queued });
         self.light_burners(now_ms);
         Ok(self.last_id)
     }
@@ -145,10 +136,7 @@ impl Board {
     /// # Errors
     /// [`Refusal::NotReady`] when there is no such ticket or it still waits or cooks.
     pub fn pick_up(&mut self, id: u32) -> Result<(), Refusal> {
-        let at = self
-            .tickets
-            .iter()
-            .position(|ticket| ticket.id == id && ticket.stage == Stage::Ready);
+        let at = self.tickets.iter().position(|ticket| ticket.id == id && ticket.stage == Stage::Ready);
         let at = at.ok_or(Refusal::NotReady { id })?;
         self.tickets.remove(at);
         self.picked_up += 1;
@@ -159,10 +147,7 @@ impl Board {
     /// changes. A ticket that follows on a burner starts when the one before it was ready, however late we are asked.
     pub fn advance(&mut self, now_ms: u64) -> Vec<u32> {
         let mut changed = Vec::new();
-        while let Some((at, ready_at_ms)) = self
-            .next_ready()
-            .filter(|(_, ready_at_ms)| *ready_at_ms <= now_ms)
-        {
+        while let Some((at, ready_at_ms)) = self.next_ready().filter(|(_, ready_at_ms)| *ready_at_ms <= now_ms) {
             self.tickets[at].stage = Stage::Ready;
             changed.push(self.tickets[at].id);
             changed.extend(self.light_burners(ready_at_ms));
@@ -177,10 +162,7 @@ impl Board {
 
     /// One ticket as it stands at `now_ms`, if it still hangs there.
     pub fn view(&self, id: u32, now_ms: u64) -> Option<TicketView> {
-        self.tickets
-            .iter()
-            .find(|ticket| ticket.id == id)
-            .map(|ticket| ticket.view(now_ms))
+        self.tickets.iter().find(|ticket| ticket.id == id).map(|ticket| ticket.view(now_ms))
     }
 
     /// The whole board as it stands at `now_ms`: to show it, or to send it elsewhere.
@@ -188,42 +170,25 @@ impl Board {
         PackedBoard {
             last_id: self.last_id,
             picked_up: self.picked_up,
-            tickets: self
-                .tickets
-                .iter()
-                .map(|ticket| ticket.view(now_ms))
-                .collect(),
+            tickets: self.tickets.iter().map(|ticket| ticket.view(now_ms)).collect(),
         }
     }
 
     /// The ticket that is ready next: its place and the moment. On a tie the older one.
     fn next_ready(&self) -> Option<(usize, u64)> {
-        let cooking =
-            self.tickets
-                .iter()
-                .enumerate()
-                .filter_map(|(at, ticket)| match ticket.stage {
-                    Stage::Cooking { ready_at_ms } => Some((at, ready_at_ms)),
-                    Stage::Queued | Stage::Ready => None,
-                });
+        let cooking = self.tickets.iter().enumerate().filter_map(|(at, ticket)| match ticket.stage {
+            Stage::Cooking { ready_at_ms } => Some((at, ready_at_ms)),
+            Stage::Queued | Stage::Ready => None,
+        });
         cooking.min_by_key(|(at, ready_at_ms)| (*ready_at_ms, *at))
     }
 
     /// Puts waiting tickets on free burners at this moment; returns their numbers.
     fn light_burners(&mut self, at_ms: u64) -> Vec<u32> {
-        let busy = self
-            .tickets
-            .iter()
-            .filter(|ticket| matches!(ticket.stage, Stage::Cooking { .. }))
-            .count();
-        let waiting = self
-            .tickets
-            .iter_mut()
-            .filter(|ticket| ticket.stage == Stage::Queued);
+        let busy = self.tickets.iter().filter(|ticket| matches!(ticket.stage, Stage::Cooking { .. })).count();
+        let waiting = self.tickets.iter_mut().filter(|ticket| ticket.stage == Stage::Queued);
         let started = waiting.take(BURNERS.saturating_sub(busy)).map(|ticket| {
-            ticket.stage = Stage::Cooking {
-                ready_at_ms: at_ms + u64::from(ticket.cook_ms),
-            };
+            ticket.stage = Stage::Cooking { ready_at_ms: at_ms + u64::from(ticket.cook_ms) };
             ticket.id
         });
         started.collect()
@@ -234,19 +199,12 @@ impl Ticket {
     fn view(&self, now_ms: u64) -> TicketView {
         let (state, remaining_ms) = match self.stage {
             Stage::Queued => (Step::Queued, self.cook_ms),
-            Stage::Cooking { ready_at_ms } => (
-                Step::Cooking,
-                u32::try_from(ready_at_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX),
-            ),
+            Stage::Cooking { ready_at_ms } => {
+                (Step::Cooking, u32::try_from(ready_at_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX))
+            }
             Stage::Ready => (Step::Ready, 0),
         };
-        TicketView {
-            id: self.id,
-            order: self.order.clone(),
-            state,
-            cook_ms: self.cook_ms,
-            remaining_ms,
-        }
+        TicketView { id: self.id, order: self.order.clone(), state, cook_ms: self.cook_ms, remaining_ms }
     }
 }
 
@@ -259,17 +217,11 @@ impl PackedBoard {
             cook_ms: view.cook_ms,
             stage: match view.state {
                 Step::Queued => Stage::Queued,
-                Step::Cooking => Stage::Cooking {
-                    ready_at_ms: now_ms + u64::from(view.remaining_ms),
-                },
+                Step::Cooking => Stage::Cooking { ready_at_ms: now_ms + u64::from(view.remaining_ms) },
                 Step::Ready => Stage::Ready,
             },
         });
-        let mut board = Board {
-            last_id: self.last_id,
-            picked_up: self.picked_up,
-            tickets: tickets.collect(),
-        };
+        let mut board = Board { last_id: self.last_id, picked_up: self.picked_up, tickets: tickets.collect() };
         board.light_burners(now_ms);
         board
     }

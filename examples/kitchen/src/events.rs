@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::Kitchen;
-use crate::guests::{EventKey, Full};
+use crate::guests::{Arrival, EventKey, Full};
 use crate::table::Table;
 
 /// How many bytes one event may have: the largest state as base64, and room for the rest.
@@ -26,6 +26,7 @@ pub(crate) struct Event {
     epoch: u64,
     #[serde(default)]
     n: u64,
+    /// The id of the hub that says so.
     hub: Option<String>,
     /// In `reset`: the session that this one replaces.
     replaces: Option<String>,
@@ -38,13 +39,14 @@ impl Event {
         (self.epoch, self.n)
     }
 
+    fn arrival(&self, now_ms: u64) -> Arrival {
+        Arrival { hub: self.hub.clone(), table: self.table(now_ms) }
+    }
+
     /// The table that the event brings. A state that cannot be read is reported and counts as none: the session goes
     /// on with an empty table, and its page says so.
     fn table(&self, now_ms: u64) -> Option<Table> {
-        let text = self
-            .state_base64
-            .as_deref()
-            .filter(|text| !text.is_empty())?;
+        let text = self.state_base64.as_deref().filter(|text| !text.is_empty())?;
         let session = self.session.as_deref();
         match STANDARD.decode(text) {
             Ok(state) if state.is_empty() => None,
@@ -60,10 +62,7 @@ impl Event {
 }
 
 /// Answers one event.
-pub(crate) async fn take(
-    State(kitchen): State<Kitchen>,
-    event: Result<Json<Event>, JsonRejection>,
-) -> Response {
+pub(crate) async fn take(State(kitchen): State<Kitchen>, event: Result<Json<Event>, JsonRejection>) -> Response {
     let event = match event {
         Ok(Json(event)) => event,
         Err(why) => return refuse(why.status(), &why.body_text()),
@@ -72,26 +71,16 @@ pub(crate) async fn take(
         tracing::info!(event = event.event, hub = event.hub, "the hub says");
         return ok();
     };
-    tracing::debug!(
-        event = event.event,
-        session,
-        epoch = event.epoch,
-        n = event.n,
-        "event"
-    );
+    tracing::debug!(event = event.event, session, epoch = event.epoch, n = event.n, "event");
     let guests = &kitchen.guests;
     let done = match event.event.as_str() {
-        "opened" => guests.opened(session, event.key()),
-        "resumed" => guests.resumed(session, event.key(), event.table(guests.now_ms())),
+        "opened" => guests.opened(session, event.key(), event.hub.clone()),
+        "resumed" => guests.resumed(session, event.key(), event.arrival(guests.now_ms())),
         "reset" => {
-            if let Some(replaced) = event
-                .replaces
-                .as_deref()
-                .filter(|replaced| *replaced != session)
-            {
+            if let Some(replaced) = event.replaces.as_deref().filter(|replaced| *replaced != session) {
                 guests.ended(replaced);
             }
-            guests.resumed(session, event.key(), event.table(guests.now_ms()))
+            guests.resumed(session, event.key(), event.arrival(guests.now_ms()))
         }
         "ended" => {
             guests.ended(session);
@@ -101,10 +90,7 @@ pub(crate) async fn take(
         // `drain`, `recalled`, and what a newer hub may say: the page hears of a drain from its own socket.
         _ => Ok(()),
     };
-    done.map_or_else(
-        |full: Full| refuse(StatusCode::SERVICE_UNAVAILABLE, &full.to_string()),
-        |()| ok(),
-    )
+    done.map_or_else(|full: Full| refuse(StatusCode::SERVICE_UNAVAILABLE, &full.to_string()), |()| ok())
 }
 
 async fn moving(kitchen: &Kitchen, session: &str, key: EventKey) -> Response {

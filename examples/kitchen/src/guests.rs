@@ -26,6 +26,15 @@ const CLOSE_WAIT: Duration = Duration::from_millis(900);
 /// Which event of a session this is: its epoch and its number.
 pub type EventKey = (u64, u64);
 
+/// What an event about the beginning of a session says besides its number.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// The id of the hub that holds the session now.
+    pub hub: Option<String>,
+    /// The table that it brings; without one it goes on with what is still here.
+    pub table: Option<Table>,
+}
+
 /// Where the table of one session stands.
 ///
 /// ```text
@@ -53,6 +62,8 @@ struct Seat {
     place: Place,
     /// The last event that was carried out, so that a repeated one changes nothing.
     last_event: Option<EventKey>,
+    /// The id of the hub that holds the session, if it said so.
+    hub: Option<String>,
 }
 
 /// One session in this kitchen.
@@ -82,21 +93,14 @@ pub struct Full {
 
 /// The session's socket was not read to its close in time, so its state is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the socket of this session was not closed within 900 ms; its state is not complete, so it stays here"
-)]
+#[error("the socket of this session was not closed within 900 ms; its state is not complete, so it stays here")]
 pub struct StillServed;
 
 impl Guests {
     /// An empty kitchen for at most `max` sessions.
     pub fn new(max: usize) -> Self {
         let guests = Mutex::new(HashMap::new());
-        Self {
-            guests,
-            max,
-            started: Instant::now(),
-            sockets: AtomicU64::new(1),
-        }
+        Self { guests, max, started: Instant::now(), sockets: AtomicU64::new(1) }
     }
 
     /// Milliseconds since this kitchen opened: the time that boards are given.
@@ -128,42 +132,34 @@ impl Guests {
                 seat.place = Place::Served { table, socket };
             });
         })?;
-        Ok((
-            Serving {
-                guests: Arc::clone(self),
-                guest,
-                socket,
-            },
-            known,
-        ))
+        Ok((Serving { guests: Arc::clone(self), guest, socket }, known))
     }
 
     /// `opened`: the session begins here.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
-    pub fn opened(&self, session: &str, key: EventKey) -> Result<(), Full> {
-        self.lay(session, |guest| guest.carry_out(key, |_| {}))?;
+    pub fn opened(&self, session: &str, key: EventKey, hub: Option<String>) -> Result<(), Full> {
+        self.lay(session, |guest| guest.carry_out(key, |seat| seat.hub = hub))?;
         Ok(())
     }
 
-    /// `resumed` or `reset`: the session goes on here, with this table; without one, with what is still here. When
-    /// there is neither, nothing is laid yet, so that [`serve`](Self::serve) can tell that the session is not known.
+    /// `resumed` or `reset`: the session goes on here, with the table that it brings or what is still here. When there
+    /// is neither, nothing is laid yet, so that [`serve`](Self::serve) can tell that the session is not known.
     ///
     /// # Errors
     /// [`Full`] when the session is unknown and there is no room.
-    pub fn resumed(&self, session: &str, key: EventKey, table: Option<Table>) -> Result<(), Full> {
+    pub fn resumed(&self, session: &str, key: EventKey, arrival: Arrival) -> Result<(), Full> {
         let now_ms = self.now_ms();
+        let Arrival { hub, table } = arrival;
         if table.is_none() && self.find(session).is_none() {
             return Ok(());
         }
         self.lay(session, |guest| {
             guest.carry_out(key, |seat| {
                 let table = table.unwrap_or_else(|| seat.place.take_table(now_ms));
-                seat.place = Place::Laid {
-                    table,
-                    since_ms: now_ms,
-                };
+                seat.place = Place::Laid { table, since_ms: now_ms };
+                seat.hub = hub;
             });
         })?;
         Ok(())
@@ -187,9 +183,7 @@ impl Guests {
                 moved.await;
             }
         };
-        tokio::time::timeout(CLOSE_WAIT, packed)
-            .await
-            .map_err(|_| StillServed)
+        tokio::time::timeout(CLOSE_WAIT, packed).await.map_err(|_| StillServed)
     }
 
     /// `ended`: the session is over; nothing of it is kept.
@@ -197,12 +191,7 @@ impl Guests {
         let guest = unpoisoned(self.guests.lock()).remove(session);
         if let Some(guest) = guest {
             let since_ms = self.now_ms();
-            guest.change(|seat| {
-                seat.place = Place::Laid {
-                    table: Table::default(),
-                    since_ms,
-                }
-            });
+            guest.change(|seat| seat.place = Place::Laid { table: Table::default(), since_ms });
         }
     }
 
@@ -232,18 +221,9 @@ impl Guests {
         if guests.len() >= self.max {
             return Err(Full { max: self.max });
         }
-        let place = Place::Laid {
-            table: Table::default(),
-            since_ms,
-        };
-        let seat = Mutex::new(Seat {
-            place,
-            last_event: None,
-        });
-        let guest = Arc::new(Guest {
-            seat,
-            moved: Notify::new(),
-        });
+        let place = Place::Laid { table: Table::default(), since_ms };
+        let seat = Mutex::new(Seat { place, last_event: None, hub: None });
+        let guest = Arc::new(Guest { seat, moved: Notify::new() });
         then(&guest);
         guests.insert(session.to_owned(), Arc::clone(&guest));
         Ok((guest, false))
@@ -290,10 +270,7 @@ impl Guest {
             }
             Place::Laid { table, .. } => {
                 let state = Bytes::from(table.pack(now_ms));
-                seat.place = Place::Packed {
-                    state: state.clone(),
-                    since_ms: now_ms,
-                };
+                seat.place = Place::Packed { state: state.clone(), since_ms: now_ms };
                 seat.last_event = Some(key);
                 Some(state)
             }
@@ -330,11 +307,14 @@ impl Serving {
     /// the session away from this one, which then has to close.
     pub fn with<T>(&self, work: impl FnOnce(&mut Table, u64) -> T) -> Option<T> {
         match &mut self.guest.lock().place {
-            Place::Served { table, socket } if *socket == self.socket => {
-                Some(work(table, self.guests.now_ms()))
-            }
+            Place::Served { table, socket } if *socket == self.socket => Some(work(table, self.guests.now_ms())),
             Place::Served { .. } | Place::Laid { .. } | Place::Packed { .. } => None,
         }
+    }
+
+    /// The id of the hub that holds the session, if it said so.
+    pub fn hub(&self) -> Option<String> {
+        self.guest.lock().hub.clone()
     }
 
     /// The number of this socket: rises with each one that is dialled.
@@ -358,10 +338,7 @@ impl Drop for Serving {
         let since_ms = self.guests.now_ms();
         self.guest.change(|seat| {
             if matches!(seat.place, Place::Served { socket, .. } if socket == self.socket) {
-                seat.place = Place::Laid {
-                    table: seat.place.take_table(since_ms),
-                    since_ms,
-                };
+                seat.place = Place::Laid { table: seat.place.take_table(since_ms), since_ms };
             }
         });
     }

@@ -59,27 +59,17 @@ impl Ledger {
 
     /// The lowest number that has not come although a higher one has; 0 when there is no hole.
     pub fn first_missing(&self) -> u64 {
-        if self.highest > self.upto {
-            self.upto + 1
-        } else {
-            0
-        }
+        if self.highest > self.upto { self.upto + 1 } else { 0 }
     }
 
     /// The answer to `sum`: different numbers received, first missing or 0, duplicates, reordered, sent.
     pub fn sum(&self) -> String {
         let missing = self.first_missing();
-        format!(
-            "sum {} {missing} {} {} {}",
-            self.received, self.duplicates, self.reordered, self.sent
-        )
+        format!("sum {} {missing} {} {} {}", self.received, self.duplicates, self.reordered, self.sent)
     }
 
     fn is_early(&self, n: u64) -> bool {
-        self.early
-            .range(..=n)
-            .next_back()
-            .is_some_and(|(_, last)| n <= *last)
+        self.early.range(..=n).next_back().is_some_and(|(_, last)| n <= *last)
     }
 
     fn join_first_stretch(&mut self) {
@@ -90,11 +80,7 @@ impl Ledger {
 
     fn keep_early(&mut self, n: u64) {
         let last = self.early.remove(&(n + 1)).unwrap_or(n);
-        let before = self
-            .early
-            .range_mut(..n)
-            .next_back()
-            .filter(|(_, end)| **end + 1 == n);
+        let before = self.early.range_mut(..n).next_back().filter(|(_, end)| **end + 1 == n);
         if let Some((_, end)) = before {
             *end = last;
         } else {
@@ -150,11 +136,7 @@ mod tests {
         assert_eq!(ledger.sum(), "sum 6 6 0 1 0", "3 came late, 6 still misses");
         ledger.note(6);
         assert_eq!(ledger.sum(), "sum 7 0 0 2 0");
-        assert!(
-            ledger.early.is_empty(),
-            "no stretch is left behind: {:?}",
-            ledger.early
-        );
+        assert!(ledger.early.is_empty(), "no stretch is left behind: {:?}", ledger.early);
     }
 
     #[test]
@@ -168,23 +150,14 @@ mod tests {
         for _ in 0..6 {
             let longer = |order: &Vec<u64>| {
                 let order = order.clone();
-                (1..=6)
-                    .filter(|n| !order.contains(n))
-                    .map(|n| [order.clone(), vec![n]].concat())
-                    .collect::<Vec<_>>()
+                (1..=6).filter(|n| !order.contains(n)).map(|n| [order.clone(), vec![n]].concat()).collect::<Vec<_>>()
             };
             orders = orders.iter().flat_map(longer).collect();
         }
         assert_eq!(orders.len(), 720);
         for order in orders {
-            let late = (1..6)
-                .filter(|at| order[..*at].iter().any(|before| *before > order[*at]))
-                .count();
-            assert_eq!(
-                after(order.iter().copied()).sum(),
-                format!("sum 6 0 0 {late} 0"),
-                "order {order:?}"
-            );
+            let late = (1..6).filter(|at| order[..*at].iter().any(|before| *before > order[*at])).count();
+            assert_eq!(after(order.iter().copied()).sum(), format!("sum 6 0 0 {late} 0"), "order {order:?}");
         }
     }
 
@@ -206,23 +179,8 @@ mod tests {
     fn lines_that_are_not_ours_are_not_guessed_at() {
         assert_eq!(Line::parse("u 17"), Some(Line::Up(17)));
         assert_eq!(Line::parse("sum"), Some(Line::Sum));
-        for wrong in [
-            "",
-            "u",
-            "u ",
-            "u 0",
-            "u -1",
-            "u 1.5",
-            "u 18446744073709551615",
-            "sum 1",
-            "d 1 1",
-            "U 1",
-        ] {
-            assert_eq!(
-                Line::parse(wrong),
-                None,
-                "{wrong:?} must not be read as a line"
-            );
+        for wrong in ["", "u", "u ", "u 0", "u -1", "u 1.5", "u 18446744073709551615", "sum 1", "d 1 1", "U 1"] {
+            assert_eq!(Line::parse(wrong), None, "{wrong:?} must not be read as a line");
         }
     }
 }

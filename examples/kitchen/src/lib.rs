@@ -56,11 +56,7 @@ pub(crate) struct Kitchen {
 /// # Errors
 /// When the address cannot be bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -77,11 +73,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let guests = Arc::new(guests::Guests::new(settings.sessions_max));
-    let kitchen = Kitchen {
-        guests: Arc::clone(&guests),
-        settings: Arc::new(settings),
-        sdk: Arc::new(sdk),
-    };
+    let kitchen = Kitchen { guests: Arc::clone(&guests), settings: Arc::new(settings), sdk: Arc::new(sdk) };
     let listener = listener.tap_io(|stream| {
         if let Err(why) = stream.set_nodelay(true) {
             tracing::debug!(%why, "a connection keeps small writes back");
@@ -109,10 +101,7 @@ fn routes(kitchen: Kitchen) -> Router {
         .route("/config.json", get(page::config))
         .route("/sdk/{*path}", get(page::sdk))
         .route("/healthz", get(async || "ok\n"))
-        .route(
-            "/tidegate/events",
-            post(events::take).layer(DefaultBodyLimit::max(events::EVENT_MAX_BYTES)),
-        )
+        .route("/tidegate/events", post(events::take).layer(DefaultBodyLimit::max(events::EVENT_MAX_BYTES)))
         .route("/kitchen", any(socket::kitchen))
         .route("/kitchen/{*rest}", any(socket::kitchen))
         .route("/ledger", any(socket::ledger))
@@ -121,5 +110,4 @@ fn routes(kitchen: Kitchen) -> Router {
 }
 
 /// The address to listen on when none is given: this machine only, any free port.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

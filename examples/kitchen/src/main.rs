@@ -38,25 +38,17 @@ struct Args {
 }
 
 fn hub_url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("ws://")
-        .or_else(|| text.strip_prefix("wss://"));
+    let rest = text.strip_prefix("ws://").or_else(|| text.strip_prefix("wss://"));
     match rest {
-        Some(rest) if !rest.trim_matches('/').is_empty() => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
+        Some(rest) if !rest.trim_matches('/').is_empty() => Ok(text.trim_end_matches('/').to_owned()),
         _ => Err("a WebSocket URL is needed, for example ws://127.0.0.1:8080".to_owned()),
     }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -67,14 +59,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let sdk = args
-        .sdk
-        .as_deref()
-        .map(Sdk::read)
-        .transpose()?
-        .unwrap_or_default();
-    let listener =
-        listen(args.listen).map_err(|why| format!("cannot listen on {}: {why}", args.listen))?;
+    let sdk = args.sdk.as_deref().map(Sdk::read).transpose()?.unwrap_or_default();
+    let listener = listen(args.listen).map_err(|why| format!("cannot listen on {}: {why}", args.listen))?;
     let address = listener.local_addr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

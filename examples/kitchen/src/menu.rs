@@ -1,14 +1,8 @@
 //! What the kitchen cooks, and for how long. Pure: the same dish always takes the same time, on every instance.
 
 /// How long each dish of the menu takes, in milliseconds.
-const MENU: [(&str, u32); 6] = [
-    ("bread", 4_000),
-    ("salad", 5_000),
-    ("soup", 7_000),
-    ("pasta", 9_000),
-    ("curry", 11_000),
-    ("tart", 13_000),
-];
+const MENU: [(&str, u32); 6] =
+    [("bread", 4_000), ("salad", 5_000), ("soup", 7_000), ("pasta", 9_000), ("curry", 11_000), ("tart", 13_000)];
 
 /// The shortest time of a dish that is not on the menu, in milliseconds.
 const OFF_MENU_MIN_MS: u32 = 6_000;
@@ -26,9 +20,7 @@ pub fn cook_ms(order: &str) -> u32 {
 
 /// A dish that nobody planned: its letters decide, so that it takes the same time wherever it is cooked.
 fn off_menu_ms(order: &str) -> u32 {
-    let letters = order
-        .chars()
-        .fold(0_u32, |sum, letter| sum.wrapping_add(u32::from(letter)));
+    let letters = order.chars().fold(0_u32, |sum, letter| sum.wrapping_add(u32::from(letter)));
     OFF_MENU_MIN_MS + letters % OFF_MENU_SPREAD_S * 1_000
 }
 
@@ -47,9 +39,6 @@ mod tests {
     fn a_dish_that_is_not_on_the_menu_takes_the_same_time_everywhere() {
         let once = cook_ms("rhubarb crumble");
         assert_eq!(once, cook_ms("Rhubarb Crumble"));
-        assert!(
-            (6_000..=11_000).contains(&once),
-            "{once} ms is outside what an unplanned dish may take"
-        );
+        assert!((6_000..=11_000).contains(&once), "{once} ms is outside what an unplanned dish may take");
     }
 }

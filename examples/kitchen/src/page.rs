@@ -41,11 +41,7 @@ pub(crate) async fn module(UrlPath(name): UrlPath<String>) -> Response {
         "app.js" => file(JS, include_str!("../page/app.js")),
         "board.js" => file(JS, include_str!("../page/board.js")),
         "drain.js" => file(JS, include_str!("../page/drain.js")),
-        _ => (
-            StatusCode::NOT_FOUND,
-            format!("the page has no module {name}\n"),
-        )
-            .into_response(),
+        _ => (StatusCode::NOT_FOUND, format!("the page has no module {name}\n")).into_response(),
     }
 }
 
@@ -56,16 +52,11 @@ pub(crate) async fn config(State(kitchen): State<Kitchen>) -> Response {
 }
 
 /// `GET /sdk/…`
-pub(crate) async fn sdk(
-    State(kitchen): State<Kitchen>,
-    UrlPath(path): UrlPath<String>,
-) -> Response {
+pub(crate) async fn sdk(State(kitchen): State<Kitchen>, UrlPath(path): UrlPath<String>) -> Response {
     match kitchen.sdk.files.get(&path) {
         Some((kind, body)) => file(kind, body.clone()),
         None => {
-            let why = format!(
-                "the SDK has no file {path}; is --sdk the built directory, client-sdk-js/dist?\n"
-            );
+            let why = format!("the SDK has no file {path}; is --sdk the built directory, client-sdk-js/dist?\n");
             (StatusCode::NOT_FOUND, why).into_response()
         }
     }
@@ -124,18 +115,13 @@ impl Sdk {
         let mut sdk = Self::default();
         sdk.read_directory(directory, "")?;
         if !sdk.files.contains_key("index.js") {
-            return Err(SdkError::NoIndex {
-                path: directory.to_owned(),
-            });
+            return Err(SdkError::NoIndex { path: directory.to_owned() });
         }
         Ok(sdk)
     }
 
     fn read_directory(&mut self, directory: &Path, prefix: &str) -> Result<(), SdkError> {
-        let unreadable = |why| SdkError::Unreadable {
-            path: directory.to_owned(),
-            why,
-        };
+        let unreadable = |why| SdkError::Unreadable { path: directory.to_owned(), why };
         for entry in std::fs::read_dir(directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let kind = entry.file_type().map_err(unreadable)?;
@@ -148,10 +134,7 @@ impl Sdk {
             }
             if self.files.len() > FILES_MAX {
                 let what = format!("more than {FILES_MAX} files");
-                return Err(SdkError::TooMuch {
-                    path: directory.to_owned(),
-                    what,
-                });
+                return Err(SdkError::TooMuch { path: directory.to_owned(), what });
             }
         }
         Ok(())
@@ -168,17 +151,11 @@ fn served_as(name: &str) -> Option<&'static str> {
 }
 
 fn read_file(path: &Path) -> Result<Bytes, SdkError> {
-    let unreadable = |why| SdkError::Unreadable {
-        path: path.to_owned(),
-        why,
-    };
+    let unreadable = |why| SdkError::Unreadable { path: path.to_owned(), why };
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > FILE_MAX_BYTES {
         let what = format!("{bytes} bytes, at most {FILE_MAX_BYTES} are served");
-        return Err(SdkError::TooMuch {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(SdkError::TooMuch { path: path.to_owned(), what });
     }
     std::fs::read(path).map(Bytes::from).map_err(unreadable)
 }

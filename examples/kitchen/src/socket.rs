@@ -7,16 +7,14 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::extract::ws::{
-    CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection,
-};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Kitchen;
-use crate::board::{Refusal, TicketView};
+use crate::board::{PackedBoard, Refusal, TicketView};
 use crate::guests::Serving;
 use crate::ledger::Line;
 
@@ -51,6 +49,8 @@ enum Tell<'a> {
     Board {
         /// Which instance serves the session now.
         kitchen: &'a str,
+        /// The id of the hub in front of it, if it said so.
+        hub: Option<String>,
         /// False when the hub came back with a session that this kitchen knows nothing of.
         remembered: bool,
         tickets: &'a [TicketView],
@@ -61,10 +61,7 @@ enum Tell<'a> {
     /// A ticket is gone.
     PickedUp { id: u32, picked_up: u32 },
     /// Something was not done.
-    Refused {
-        why: &'a str,
-        order: Option<&'a str>,
-    },
+    Refused { why: &'a str, order: Option<&'a str> },
 }
 
 impl Tell<'_> {
@@ -79,41 +76,23 @@ struct Over;
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// `/kitchen`: orders and tickets.
-pub(crate) async fn kitchen(
-    State(kitchen): State<Kitchen>,
-    headers: HeaderMap,
-    upgrade: Upgrade,
-) -> Response {
+pub(crate) async fn kitchen(State(kitchen): State<Kitchen>, headers: HeaderMap, upgrade: Upgrade) -> Response {
     let name = kitchen.settings.name.clone();
-    accept(
-        &kitchen,
-        &headers,
-        upgrade,
-        async move |mut socket, serving, remembered| {
-            if let Err(Over) = wait_on(&mut socket, &serving, &name, remembered).await {
-                close(socket, serving).await;
-            }
-        },
-    )
+    accept(&kitchen, &headers, upgrade, async move |mut socket, serving, remembered| {
+        if let Err(Over) = wait_on(&mut socket, &serving, &name, remembered).await {
+            close(socket, serving).await;
+        }
+    })
 }
 
 /// `/ledger`: numbers.
-pub(crate) async fn ledger(
-    State(kitchen): State<Kitchen>,
-    headers: HeaderMap,
-    upgrade: Upgrade,
-) -> Response {
+pub(crate) async fn ledger(State(kitchen): State<Kitchen>, headers: HeaderMap, upgrade: Upgrade) -> Response {
     let every = Duration::from_millis(kitchen.settings.ledger_push_ms);
-    accept(
-        &kitchen,
-        &headers,
-        upgrade,
-        async move |mut socket, serving, _| {
-            if let Err(Over) = count(&mut socket, &serving, every).await {
-                close(socket, serving).await;
-            }
-        },
-    )
+    accept(&kitchen, &headers, upgrade, async move |mut socket, serving, _| {
+        if let Err(Over) = count(&mut socket, &serving, every).await {
+            close(socket, serving).await;
+        }
+    })
 }
 
 /// Takes the session's place before the upgrade is answered, so that a `moving` right behind it finds a socket to wait
@@ -151,29 +130,18 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Serves one guest until the socket ends.
-async fn wait_on(
-    socket: &mut WebSocket,
-    serving: &Serving,
-    name: &str,
-    remembered: bool,
-) -> Result<(), Over> {
+async fn wait_on(socket: &mut WebSocket, serving: &Serving, name: &str, remembered: bool) -> Result<(), Over> {
     let board = serving.with(|table, now_ms| {
         table.board.advance(now_ms);
         table.board.pack(now_ms)
     });
     let board = board.ok_or(Over)?;
-    let hello = Tell::Board {
-        kitchen: name,
-        remembered,
-        tickets: &board.tickets,
-        picked_up: board.picked_up,
-    };
+    let PackedBoard { tickets, picked_up, .. } = &board;
+    let hello = Tell::Board { kitchen: name, hub: serving.hub(), remembered, tickets, picked_up: *picked_up };
     say(socket, hello.text()).await?;
     loop {
         let changed = serving.changed();
-        let due_ms = serving
-            .with(|table, _| table.board.next_due_ms())
-            .ok_or(Over)?;
+        let due_ms = serving.with(|table, _| table.board.next_due_ms()).ok_or(Over)?;
         let cooked = async {
             match due_ms {
                 Some(due_ms) => sleep(serving.until(due_ms)).await,
@@ -200,21 +168,11 @@ fn answer(serving: &Serving, ask: Option<&str>) -> Result<Vec<String>, Over> {
     let done = match serde_json::from_str(text) {
         Ok(Ask::Order(order)) => serving.with(|table, now_ms| {
             let id = table.board.order(&order, now_ms);
-            let view = id.map(|id| {
-                table
-                    .board
-                    .view(id, now_ms)
-                    .expect("the ticket was hung up a line above")
-            });
-            view.map(|ticket| Tell::Ticket { ticket: &ticket }.text())
-                .unwrap_or_else(|why| refused(&why, Some(&order)))
+            let view = id.map(|id| table.board.view(id, now_ms).expect("the ticket was hung up a line above"));
+            view.map(|ticket| Tell::Ticket { ticket: &ticket }.text()).unwrap_or_else(|why| refused(&why, Some(&order)))
         }),
         Ok(Ask::PickUp(id)) => serving.with(|table, now_ms| match table.board.pick_up(id) {
-            Ok(()) => Tell::PickedUp {
-                id,
-                picked_up: table.board.pack(now_ms).picked_up,
-            }
-            .text(),
+            Ok(()) => Tell::PickedUp { id, picked_up: table.board.pack(now_ms).picked_up }.text(),
             Err(why) => refused(&why, None),
         }),
         Err(_) => {
@@ -226,23 +184,15 @@ fn answer(serving: &Serving, ask: Option<&str>) -> Result<Vec<String>, Over> {
 }
 
 fn refused(why: &Refusal, order: Option<&str>) -> String {
-    Tell::Refused {
-        why: &why.to_string(),
-        order,
-    }
-    .text()
+    Tell::Refused { why: &why.to_string(), order }.text()
 }
 
 /// Lets the time pass and says which tickets changed.
 fn cook(serving: &Serving) -> Result<Vec<String>, Over> {
     let told = serving.with(|table, now_ms| {
         let changed = table.board.advance(now_ms);
-        let views = changed
-            .into_iter()
-            .filter_map(|id| table.board.view(id, now_ms));
-        views
-            .map(|ticket| Tell::Ticket { ticket: &ticket }.text())
-            .collect()
+        let views = changed.into_iter().filter_map(|id| table.board.view(id, now_ms));
+        views.map(|ticket| Tell::Ticket { ticket: &ticket }.text()).collect()
     });
     told.ok_or(Over)
 }
@@ -295,10 +245,7 @@ async fn say(socket: &mut WebSocket, text: String) -> Result<(), Over> {
 /// answered when everything is read and everything is written.
 async fn close(mut socket: WebSocket, serving: Serving) {
     if serving.with(|_, _| ()).is_none() {
-        let frame = CloseFrame {
-            code: REPLACED,
-            reason: "another socket serves this session".into(),
-        };
+        let frame = CloseFrame { code: REPLACED, reason: "another socket serves this session".into() };
         // The other end may be gone already, and then there is nobody to tell.
         let _ = timeout(CLOSE_WAIT, socket.send(Message::Close(Some(frame)))).await;
     }

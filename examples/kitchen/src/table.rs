@@ -49,11 +49,7 @@ pub enum UnpackError {
 impl Table {
     /// The table as bytes, at most [`STATE_MAX_BYTES`]. From now on no time passes for what cooks on it.
     pub fn pack(&self, now_ms: u64) -> Vec<u8> {
-        let packed = Packed {
-            version: VERSION,
-            board: self.board.pack(now_ms),
-            ledger: self.ledger.clone(),
-        };
+        let packed = Packed { version: VERSION, board: self.board.pack(now_ms), ledger: self.ledger.clone() };
         serde_json::to_vec(&packed).expect("numbers, strings and maps of numbers are always JSON")
     }
 
@@ -62,19 +58,12 @@ impl Table {
     /// # Errors
     /// [`UnpackError`] when the bytes are not a packed table of this version.
     pub fn unpack(state: &[u8], now_ms: u64) -> Result<Self, UnpackError> {
-        let packed: Packed = serde_json::from_slice(state).map_err(|why| UnpackError::Damaged {
-            bytes: state.len(),
-            why,
-        })?;
+        let packed: Packed =
+            serde_json::from_slice(state).map_err(|why| UnpackError::Damaged { bytes: state.len(), why })?;
         if packed.version != VERSION {
-            return Err(UnpackError::Version {
-                version: packed.version,
-            });
+            return Err(UnpackError::Version { version: packed.version });
         }
-        Ok(Self {
-            board: packed.board.unpack(now_ms),
-            ledger: packed.ledger,
-        })
+        Ok(Self { board: packed.board.unpack(now_ms), ledger: packed.ledger })
     }
 }
 
@@ -101,36 +90,20 @@ mod tests {
     fn the_largest_table_fits_into_what_a_hub_takes() {
         let mut table = Table::default();
         for _ in 0..TICKETS_MAX {
-            table
-                .board
-                .order(&"\u{1F35C}".repeat(ORDER_MAX_CHARS), 0)
-                .expect("the board has room");
+            table.board.order(&"\u{1F35C}".repeat(ORDER_MAX_CHARS), 0).expect("the board has room");
         }
         (1..=STRETCHES_MAX as u64).for_each(|n| table.ledger.note(u64::MAX / 2 + n * 2));
         let bytes = table.pack(0).len();
-        assert!(
-            bytes < STATE_MAX_BYTES,
-            "{bytes} bytes do not fit into {STATE_MAX_BYTES}"
-        );
+        assert!(bytes < STATE_MAX_BYTES, "{bytes} bytes do not fit into {STATE_MAX_BYTES}");
     }
 
     #[test]
     fn bytes_of_another_make_or_version_are_refused_with_the_reason() {
-        let damaged = Table::unpack(b"{\"version\":1", 0)
-            .expect_err("cut short")
-            .to_string();
-        assert!(
-            damaged.starts_with("the state of 12 bytes is not a packed table"),
-            "said: {damaged}"
-        );
+        let damaged = Table::unpack(b"{\"version\":1", 0).expect_err("cut short").to_string();
+        assert!(damaged.starts_with("the state of 12 bytes is not a packed table"), "said: {damaged}");
         let packed = String::from_utf8(Table::default().pack(0)).expect("JSON is text");
         let newer = packed.replace("\"version\":1", "\"version\":2");
-        let refused = Table::unpack(newer.as_bytes(), 0)
-            .expect_err("a newer version")
-            .to_string();
-        assert_eq!(
-            refused,
-            "the state has version 2; this kitchen reads version 1"
-        );
+        let refused = Table::unpack(newer.as_bytes(), 0).expect_err("a newer version").to_string();
+        assert_eq!(refused, "the state has version 2; this kitchen reads version 1");
     }
 }
