@@ -2,3 +2,5 @@
 pub mod config;
 pub mod keys;
 pub mod store;
+pub mod auth;
+pub mod telemetry;
