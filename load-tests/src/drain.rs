@@ -1,0 +1,156 @@
+//! The scenario `drain`: join, flow, ready, watch, settle, judge.
+
+use crate::args::{DrainArgs, with_path};
+use crate::hub_api::HubApi;
+use crate::progress::Progress;
+use crate::report::judge;
+use crate::swarm::{App, Plan, Pulse, Swarm};
+use std::time::{Duration, SystemTime};
+use tidegate_protocol::client::Settings;
+use tidegate_protocol::control::{DrainReport, DrainStatus, Phase};
+use tidegate_protocol::id::DrainId;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+/// One question to the hub waits so long for a change.
+const WATCH: Duration = Duration::from_millis(1_000);
+
+/// A hub that does not answer for so long is taken for gone.
+const SILENT_MAX: Duration = Duration::from_secs(15);
+
+/// Between two questions to a hub that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Runs it. True if everything was clean.
+///
+/// # Errors
+/// In words: what made the run impossible.
+pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
+    let give_up = Instant::now() + args.give_up_after;
+    let mut progress = Progress::new();
+    let api = HubApi::new(args.private.clone(), token(&args)?);
+    let before = api.status(0, Duration::ZERO).await?;
+    if before.phase != Phase::Serving {
+        return Err(format!("the hub is {} already: cancel that drain first, or wait for it", before.phase.as_str()));
+    }
+    let before = api.report().await?.map(|report| report.drain);
+
+    let mut swarm = Swarm::new(plan(&args));
+    progress.step(&format!("connecting {} clients to {}", args.clients, args.hub));
+    tell(&mut progress, &swarm.pulse.clone(), give_up, "to connect", swarm.join()).await??;
+    tell(&mut progress, &swarm.pulse.clone(), give_up, "to see messages flow", swarm.start_traffic()).await??;
+    let traffic_until = Instant::now() + args.duration;
+    progress.step("messages flow both ways; waiting for the drain");
+    say(&serde_json::json!({ "event": "ready", "users": args.clients }));
+
+    let report = match timeout_at(give_up, watch(&api, before, &swarm.pulse, &mut progress)).await {
+        Ok(report) => report,
+        Err(_) => Err(format!("no drain ended within --give-up-after {:?}", args.give_up_after)),
+    };
+    progress.step(match &report {
+        Ok(_) => "the drain has ended; messages flow on",
+        Err(_) => "no more to be seen of the drain; settling what there is",
+    });
+    sleep_until(traffic_until.max(Instant::now() + args.settle).min(give_up)).await;
+    progress.step("settling every account");
+    let outcomes = swarm.settle(args.answer).await;
+    drop(progress);
+
+    let (verdict, faults) = judge(&outcomes, report.as_ref().map_err(String::as_str));
+    for fault in &faults {
+        eprintln!("fault: {fault}");
+    }
+    say(&verdict);
+    Ok(verdict.is_clean())
+}
+
+fn token(args: &DrainArgs) -> Result<Option<String>, String> {
+    let Some(file) = &args.private_token_file else { return Ok(None) };
+    let token =
+        std::fs::read_to_string(file).map_err(|error| format!("--private-token-file {}: {error}", file.display()))?;
+    Ok(Some(token.trim().to_owned()))
+}
+
+fn plan(args: &DrainArgs) -> Plan {
+    let home = with_path(&args.hub, if args.app == App::Kitchen { "/ledger" } else { "/connect" });
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |age| age.as_nanos() as u64);
+    Plan {
+        settings: Settings { foreign_hosts: args.foreign_hosts, ..Settings::new(home.to_string()) },
+        home,
+        app: args.app,
+        interval: Duration::from_secs_f64(1.0 / args.rate),
+        clients: args.clients as usize,
+        connecting_max: args.connecting as usize,
+        start: Instant::now(),
+        seed,
+    }
+}
+
+/// Prints one line of JSON. A closed stdout is no reason to fail a run that people watch on stderr.
+pub(crate) fn say(line: &impl serde::Serialize) {
+    use std::io::Write;
+    let text = serde_json::to_string(line).expect("plain structs with string keys");
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+/// Waits for a part of the run and shows the figures meanwhile.
+async fn tell<T>(
+    progress: &mut Progress,
+    pulse: &Pulse,
+    give_up: Instant,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, String> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = sleep(Duration::from_millis(200)) => progress.figures(&pulse.line()),
+            () = sleep_until(give_up) => return Err(format!("--give-up-after came while waiting {what}: {}", pulse.line())),
+        }
+    }
+}
+
+/// Follows the hub until a drain other than `before` has its report.
+async fn watch(
+    api: &HubApi,
+    before: Option<DrainId>,
+    pulse: &Pulse,
+    progress: &mut Progress,
+) -> Result<DrainReport, String> {
+    let mut status = DrainStatus::default();
+    let mut heard = Instant::now();
+    loop {
+        match api.status(status.seq, WATCH).await {
+            Ok(next) => {
+                heard = Instant::now();
+                if next.phase != status.phase {
+                    progress.step(&line(&next));
+                }
+                status = next;
+                progress.figures(&format!("{} · {}", line(&status), pulse.line()));
+                if matches!(status.phase, Phase::Drained | Phase::Serving)
+                    && let Some(report) = api.report().await?.filter(|report| Some(report.drain) != before)
+                {
+                    return Ok(report);
+                }
+                if status.phase == Phase::Drained {
+                    sleep(ASK_AGAIN).await; // drained, and its report is still being settled
+                }
+            }
+            Err(why) if heard.elapsed() >= SILENT_MAX => return Err(why),
+            Err(_) => sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
+fn line(status: &DrainStatus) -> String {
+    let phase = status.phase.as_str();
+    match &status.sessions {
+        Some(counts) => {
+            let why = status.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("hub {phase}{why}: {} of {} moved, {} remain", counts.moved, counts.at_start, counts.remaining)
+        }
+        None => format!("hub {phase}"),
+    }
+}
