@@ -41,11 +41,7 @@ enum Link {
     /// At work.
     Up { live: Live },
     /// At work, told to move and sent away; the next try is at `until`.
-    SentOff {
-        live: Live,
-        until: Millis,
-        home: bool,
-    },
+    SentOff { live: Live, until: Millis, home: bool },
     /// At work on `live` until the answer arrives on `new`.
     Moving { live: Live, new: Attempt },
     /// For ever.
@@ -60,6 +56,8 @@ struct Live {
     since: Millis,
     heard_at: Millis,
     pings: u8,
+    /// How many hellos this client had said when it was welcomed: any later one may displace this connection.
+    hellos: u32,
 }
 
 /// A connection under way, given up at `until`.
@@ -76,10 +74,7 @@ struct Attempt {
 enum Stage {
     Dialling,
     Greeted,
-    Reset {
-        why: Cow<'static, str>,
-        replaces: SessionId,
-    },
+    Reset { why: Cow<'static, str>, replaces: SessionId },
 }
 
 /// What outlives connections.
@@ -145,35 +140,14 @@ impl<M: Payload> Default for Client<M> {
 impl<M: Payload> Client<M> {
     /// A client without a session, due to dial at once.
     pub fn new() -> Self {
-        let link = Link::Down {
-            until: Millis(0),
-            home: true,
-        };
-        Self {
-            link,
-            thread: None,
-            outbox: Replay::starting_at(Offset(0)),
-            hellos: 0,
-            failures: 0,
-            conns: 0,
-        }
+        let link = Link::Down { until: Millis(0), home: true };
+        Self { link, thread: None, outbox: Replay::starting_at(Offset(0)), hellos: 0, failures: 0, conns: 0 }
     }
 
     /// Takes one event at a moment and says what to do. `chance` is any evenly spread number; it
     /// only jitters the waits between tries.
-    pub fn step(
-        &mut self,
-        settings: &Settings,
-        now: Millis,
-        chance: u64,
-        event: Event<M>,
-    ) -> Vec<Action<M>> {
-        let mut turn = Turn {
-            settings,
-            now,
-            chance,
-            actions: Vec::new(),
-        };
+    pub fn step(&mut self, settings: &Settings, now: Millis, chance: u64, event: Event<M>) -> Vec<Action<M>> {
+        let mut turn = Turn { settings, now, chance, actions: Vec::new() };
         match event {
             Event::Opened(conn) => self.opened(conn, &mut turn),
             Event::Frame(conn, frame) => self.frame(conn, frame, &mut turn),
@@ -182,9 +156,7 @@ impl<M: Payload> Client<M> {
             Event::Closed(conn, code) => self.closed(conn, code, &mut turn),
             Event::Send(message) => self.send(message, &mut turn),
             Event::Ready => self.answer_notice(&mut turn, |drain| ClientFrame::Ready { drain }),
-            Event::Busy { ms, why } => {
-                self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why })
-            }
+            Event::Busy { ms, why } => self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why }),
             Event::End { code, reason } => self.end_by_app(code, reason, &mut turn),
             Event::Timer => self.timer(&mut turn),
         }
@@ -200,15 +172,8 @@ impl<M: Payload> Client<M> {
             Link::Up { .. } | Link::Ended { .. } => None,
         };
         let live = self.live().and_then(|live| self.heartbeat_at(live));
-        let ack = self
-            .live()
-            .and(self.thread.as_ref())
-            .and_then(|thread| thread.ack_due);
-        [link, live, ack]
-            .into_iter()
-            .flatten()
-            .filter(|at| at.0 < u64::MAX)
-            .min()
+        let ack = self.live().and(self.thread.as_ref()).and_then(|thread| thread.ack_due);
+        [link, live, ack].into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }
 
     /// The connection over which messages travel now.
@@ -228,9 +193,7 @@ impl<M: Payload> Client<M> {
 
     /// How many messages of this epoch were delivered.
     pub fn received(&self) -> Offset {
-        self.thread
-            .as_ref()
-            .map_or(Offset(0), |thread| thread.received)
+        self.thread.as_ref().map_or(Offset(0), |thread| thread.received)
     }
 
     /// What the hub has not acked yet.
@@ -242,28 +205,22 @@ impl<M: Payload> Client<M> {
     pub fn ended(&self) -> Option<u16> {
         match self.link {
             Link::Ended { code } => Some(code),
-            Link::Down { .. }
-            | Link::Opening { .. }
-            | Link::Up { .. }
-            | Link::SentOff { .. }
-            | Link::Moving { .. } => None,
+            Link::Down { .. } | Link::Opening { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Moving { .. } => {
+                None
+            }
         }
     }
 
     fn live(&self) -> Option<&Live> {
         match &self.link {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
-                Some(live)
-            }
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
             Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
         }
     }
 
     fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.link {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
-                Some(live)
-            }
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
             Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
         }
     }
@@ -287,20 +244,12 @@ impl<M: Payload> Client<M> {
 
     /// Takes the link out, to put its successor in within the same function.
     fn take(&mut self) -> Link {
-        std::mem::replace(
-            &mut self.link,
-            Link::Ended {
-                code: Close::Normal.code(),
-            },
-        )
+        std::mem::replace(&mut self.link, Link::Ended { code: Close::Normal.code() })
     }
 
     fn heartbeat_at(&self, live: &Live) -> Option<Millis> {
         let heartbeat_ms = self.thread.as_ref().map_or(0, |thread| thread.heartbeat_ms);
-        (heartbeat_ms > 0).then(|| {
-            live.heard_at
-                .plus(heartbeat_ms.saturating_mul(u64::from(live.pings) + 1))
-        })
+        (heartbeat_ms > 0).then(|| live.heard_at.plus(heartbeat_ms.saturating_mul(u64::from(live.pings) + 1)))
     }
 
     fn heard(&mut self, conn: Conn, now: Millis) {
@@ -312,15 +261,8 @@ impl<M: Payload> Client<M> {
     }
 
     fn opened(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
-        let old = if self.live().is_some() {
-            Old::Open
-        } else {
-            Old::Lost
-        };
-        let Some(new) = self
-            .new_attempt()
-            .filter(|new| new.conn == conn && new.stage == Stage::Dialling)
-        else {
+        let old = if self.live().is_some() { Old::Open } else { Old::Lost };
+        let Some(new) = self.new_attempt().filter(|new| new.conn == conn && new.stage == Stage::Dialling) else {
             return;
         };
         new.stage = Stage::Greeted;
@@ -365,12 +307,7 @@ impl<M: Payload> Client<M> {
                     turn.then(Action::Report(Report::Notice(notice)));
                 }
             }
-            ServerFrame::Move {
-                drain,
-                seq,
-                token,
-                url,
-            } => {
+            ServerFrame::Move { drain, seq, token, url } => {
                 if self.is_news(drain, seq) {
                     self.order(token, url, turn);
                 }
@@ -396,9 +333,7 @@ impl<M: Payload> Client<M> {
         }
         let (Some(live), Some(thread)) = (
             match &mut self.link {
-                Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
-                    Some(live)
-                }
+                Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Some(live),
                 Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. } => None,
             },
             self.thread.as_mut(),
@@ -418,14 +353,7 @@ impl<M: Payload> Client<M> {
         }
     }
 
-    fn gap(
-        &mut self,
-        conn: Conn,
-        from: Offset,
-        to: Offset,
-        why: Cow<'static, str>,
-        turn: &mut Turn<'_, M>,
-    ) {
+    fn gap(&mut self, conn: Conn, from: Offset, to: Offset, why: Cow<'static, str>, turn: &mut Turn<'_, M>) {
         let received = self.received();
         let Some(live) = self.live_mut() else { return };
         if live.position != from || to < from {
@@ -436,23 +364,13 @@ impl<M: Payload> Client<M> {
             && let Some(thread) = &mut self.thread
         {
             thread.received = to;
-            thread
-                .ack_due
-                .get_or_insert(turn.now.plus(turn.settings.ack_ms));
-            turn.then(Action::Report(Report::Gap {
-                from: received,
-                to,
-                why,
-            }));
+            thread.ack_due.get_or_insert(turn.now.plus(turn.settings.ack_ms));
+            turn.then(Action::Report(Report::Gap { from: received, to, why }));
         }
     }
 
     fn send(&mut self, message: M, turn: &mut Turn<'_, M>) {
-        if self.ended().is_some()
-            || !self
-                .outbox
-                .has_room(message.size_bytes(), &turn.settings.unacked)
-        {
+        if self.ended().is_some() || !self.outbox.has_room(message.size_bytes(), &turn.settings.unacked) {
             return turn.then(Action::Report(Report::Refused(message)));
         }
         if let Some(conn) = self.connection() {
@@ -465,11 +383,6 @@ impl<M: Payload> Client<M> {
 impl Thread {
     fn send_ack<M>(&mut self, conn: Conn, turn: &mut Turn<'_, M>) {
         (self.acked, self.ack_due) = (self.received, None);
-        turn.then(Action::Send(
-            conn,
-            ClientFrame::Ack {
-                received: self.received,
-            },
-        ));
+        turn.then(Action::Send(conn, ClientFrame::Ack { received: self.received }));
     }
 }

@@ -13,11 +13,7 @@ impl<M: Payload> Client<M> {
     pub(super) fn dial(&mut self, home: bool, turn: &mut Turn<'_, M>) {
         self.conns += 1;
         let conn = Conn(self.conns);
-        let url = self
-            .thread
-            .as_ref()
-            .filter(|_| !home)
-            .and_then(|thread| thread.url.clone());
+        let url = self.thread.as_ref().filter(|_| !home).and_then(|thread| thread.url.clone());
         let new = Attempt {
             conn,
             home: url.is_none(),
@@ -26,9 +22,7 @@ impl<M: Payload> Client<M> {
         };
         turn.then(Action::Dial { conn, url });
         self.link = match self.take() {
-            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => {
-                Link::Moving { live, new }
-            }
+            Link::Up { live } | Link::SentOff { live, .. } | Link::Moving { live, .. } => Link::Moving { live, new },
             Link::Down { .. } | Link::Opening { .. } => Link::Opening { new },
             ended @ Link::Ended { .. } => ended,
         };
@@ -36,18 +30,12 @@ impl<M: Payload> Client<M> {
 
     pub(super) fn timer(&mut self, turn: &mut Turn<'_, M>) {
         match &self.link {
-            Link::Down { until, home } | Link::SentOff { until, home, .. }
-                if *until <= turn.now =>
-            {
+            Link::Down { until, home } | Link::SentOff { until, home, .. } if *until <= turn.now => {
                 self.dial(*home, turn)
             }
             Link::Opening { new } | Link::Moving { new, .. } if new.until <= turn.now => {
                 let conn = new.conn;
-                turn.then(Action::Close(
-                    conn,
-                    Close::Heartbeat.code(),
-                    "no answer in time".into(),
-                ));
+                turn.then(Action::Close(conn, Close::Heartbeat.code(), "no answer in time".into()));
                 self.closed(conn, None, turn);
             }
             Link::Down { .. }
@@ -65,11 +53,7 @@ impl<M: Payload> Client<M> {
         {
             thread.send_ack(conn, turn);
         }
-        if self
-            .live()
-            .and_then(|live| self.heartbeat_at(live))
-            .is_some_and(|at| at <= turn.now)
-        {
+        if self.live().and_then(|live| self.heartbeat_at(live)).is_some_and(|at| at <= turn.now) {
             self.silence(conn, turn);
         }
     }
@@ -80,11 +64,7 @@ impl<M: Payload> Client<M> {
         if u64::from(live.pings) < SILENT_HEARTBEATS {
             return turn.then(Action::Send(conn, ClientFrame::Ping {}));
         }
-        turn.then(Action::Close(
-            conn,
-            Close::Heartbeat.code(),
-            "nothing heard for three heartbeats".into(),
-        ));
+        turn.then(Action::Close(conn, Close::Heartbeat.code(), "nothing heard for three heartbeats".into()));
         self.closed(conn, None, turn);
     }
 
@@ -98,32 +78,25 @@ impl<M: Payload> Client<M> {
 
     /// The working connection is gone.
     fn lost(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
-        // Our own second hello may have taken the session over before its welcome was read.
-        let by_ourselves = matches!(&self.link, Link::Moving { new, .. } if new.stage != Stage::Dialling)
-            && code.is_some_and(|code| {
-                code == Close::Displaced.code() || code == Close::Normal.code()
-            });
+        // Our own later hello may have taken the session over before its welcome was read, even if
+        // that connection was given up since. Had it been somebody else, the next hello will tell.
+        let answer_due = matches!(&self.link, Link::Moving { new, .. } if new.stage != Stage::Dialling);
+        let said_more = self.live().is_some_and(|live| self.hellos > live.hellos);
+        let by_ourselves = code.is_some_and(|code| {
+            (code == Close::Displaced.code() && said_more) || (code == Close::Normal.code() && answer_due)
+        });
         if let Some(code) = code.filter(|code| !may_return(*code) && !by_ourselves) {
             return self.end(code, "closed by the hub".into(), turn);
         }
-        let stable = self
-            .live()
-            .is_some_and(|live| turn.now.since(live.since) >= turn.settings.backoff.stable_ms);
+        let stable = self.live().is_some_and(|live| turn.now.since(live.since) >= turn.settings.backoff.stable_ms);
         if stable {
             self.failures = 0;
         }
-        let until = turn
-            .now
-            .plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+        let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
         self.failures = turn.settings.backoff.raised(self.failures);
         self.link = match self.take() {
             Link::Moving { new, .. } => Link::Opening { new },
-            Link::SentOff {
-                until: retry, home, ..
-            } => Link::Down {
-                until: until.min(retry),
-                home,
-            },
+            Link::SentOff { until: retry, home, .. } => Link::Down { until: until.min(retry), home },
             Link::Up { .. } => Link::Down { until, home: false },
             other @ (Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. }) => other,
         };
@@ -133,26 +106,14 @@ impl<M: Payload> Client<M> {
     /// The connection under way was closed or gave no answer: the old one, if any, stays.
     fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
         let refused = code.filter(|code| !may_return(*code));
-        let until = turn
-            .now
-            .plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+        let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
         self.failures = turn.settings.backoff.raised(self.failures);
         self.link = match self.take() {
             // The next `move` brings another token; this one was refused for good.
             Link::Moving { live, .. } if refused.is_some() => Link::Up { live },
-            Link::Moving { live, new } => Link::SentOff {
-                live,
-                until,
-                home: !new.home,
-            },
-            Link::Opening { new } => Link::Down {
-                until,
-                home: !new.home,
-            },
-            other @ (Link::Down { .. }
-            | Link::Up { .. }
-            | Link::SentOff { .. }
-            | Link::Ended { .. }) => other,
+            Link::Moving { live, new } => Link::SentOff { live, until, home: !new.home },
+            Link::Opening { new } => Link::Down { until, home: !new.home },
+            other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
         };
         if let (Link::Down { .. }, Some(code)) = (&self.link, refused) {
             self.end(code, "refused by the hub".into(), turn);

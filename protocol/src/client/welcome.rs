@@ -11,10 +11,7 @@ use std::borrow::Cow;
 impl<M: Payload> Client<M> {
     /// A frame on the connection under way.
     pub(super) fn answer(&mut self, conn: Conn, frame: ServerFrame, turn: &mut Turn<'_, M>) {
-        if self
-            .new_attempt()
-            .is_none_or(|new| new.stage == Stage::Dialling)
-        {
+        if self.new_attempt().is_none_or(|new| new.stage == Stage::Dialling) {
             return self.fault(conn, "a frame before hello", turn);
         }
         match frame {
@@ -23,9 +20,7 @@ impl<M: Payload> Client<M> {
             ServerFrame::Reset { why, replaces } => {
                 let known = self.thread.is_some();
                 match self.new_attempt() {
-                    Some(new) if known && new.stage == Stage::Greeted => {
-                        new.stage = Stage::Reset { why, replaces }
-                    }
+                    Some(new) if known && new.stage == Stage::Greeted => new.stage = Stage::Reset { why, replaces },
                     _ => self.fault(conn, "a reset of no session", turn),
                 }
             }
@@ -36,42 +31,24 @@ impl<M: Payload> Client<M> {
             | ServerFrame::Gap { .. }
             | ServerFrame::Notice(_)
             | ServerFrame::Move { .. }
-            | ServerFrame::Recall { .. } => {
-                self.fault(conn, "this frame may not come before welcome", turn)
-            }
+            | ServerFrame::Recall { .. } => self.fault(conn, "this frame may not come before welcome", turn),
         }
     }
 
     /// `retry`: nothing changed; once more after the hub's wait, by the same way.
     fn sent_away(&mut self, after_ms: u64, turn: &mut Turn<'_, M>) {
         let until = turn.now.plus(after_ms.max(turn.settings.backoff.floor_ms));
-        let close = |new: &Attempt| {
-            Action::Close(
-                new.conn,
-                Close::Heartbeat.code(),
-                "sent away by retry".into(),
-            )
-        };
+        let close = |new: &Attempt| Action::Close(new.conn, Close::Heartbeat.code(), "sent away by retry".into());
         self.link = match self.take() {
             Link::Moving { live, new } => {
                 turn.then(close(&new));
-                Link::SentOff {
-                    live,
-                    until,
-                    home: new.home,
-                }
+                Link::SentOff { live, until, home: new.home }
             }
             Link::Opening { new } => {
                 turn.then(close(&new));
-                Link::Down {
-                    until,
-                    home: new.home,
-                }
+                Link::Down { until, home: new.home }
             }
-            other @ (Link::Down { .. }
-            | Link::Up { .. }
-            | Link::SentOff { .. }
-            | Link::Ended { .. }) => other,
+            other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
         };
     }
 
@@ -82,11 +59,7 @@ impl<M: Payload> Client<M> {
                 if welcome.resumed {
                     return Some("resumed, though a new session was due");
                 }
-                let may_have = if self.thread.is_none() {
-                    self.outbox.base()
-                } else {
-                    welcome.received
-                };
+                let may_have = if self.thread.is_none() { self.outbox.base() } else { welcome.received };
                 (welcome.received != may_have).then_some("a new session that has messages already")
             }
             (Some(thread), Stage::Greeted | Stage::Dialling) => {
@@ -96,9 +69,7 @@ impl<M: Payload> Client<M> {
                     Some("resumed another session or epoch")
                 } else if welcome.from > thread.received {
                     Some("welcome.from is above what was received")
-                } else if welcome.received < self.outbox.base()
-                    || welcome.received > self.outbox.end()
-                {
+                } else if welcome.received < self.outbox.base() || welcome.received > self.outbox.end() {
                     Some("welcome.received is below what was acked or above what was sent")
                 } else {
                     None
@@ -117,21 +88,13 @@ impl<M: Payload> Client<M> {
         }
         let old = self.connection();
         if let Some(old) = old {
-            turn.then(Action::Close(
-                old,
-                Close::Normal.code(),
-                "goes on over another connection".into(),
-            ));
+            turn.then(Action::Close(old, Close::Normal.code(), "goes on over another connection".into()));
         }
         let (session, hub) = (welcome.session, welcome.hub);
         let report = match (new.stage, &self.thread) {
-            (Stage::Reset { why, replaces }, _) => Report::Reset {
-                why,
-                replaces,
-                session,
-                hub,
-                unsent: self.take_unsent(welcome.received),
-            },
+            (Stage::Reset { why, replaces }, _) => {
+                Report::Reset { why, replaces, session, hub, unsent: self.take_unsent(welcome.received) }
+            }
             (Stage::Greeted | Stage::Dialling, None) => Report::Opened { session, hub },
             (Stage::Greeted | Stage::Dialling, Some(_)) if old.is_some() => Report::Moved { hub },
             (Stage::Greeted | Stage::Dialling, Some(_)) => Report::Resumed { hub },
@@ -145,6 +108,7 @@ impl<M: Payload> Client<M> {
                 since: turn.now,
                 heard_at: turn.now,
                 pings: 0,
+                hellos: self.hellos,
             },
         };
         turn.then(Action::Report(report));
@@ -158,13 +122,9 @@ impl<M: Payload> Client<M> {
         let before = self.thread.take();
         let url = before.as_ref().and_then(|thread| thread.url.clone());
         let before = before.filter(|_| welcome.resumed);
-        let received = before
-            .as_ref()
-            .map_or(welcome.from, |thread| thread.received);
+        let received = before.as_ref().map_or(welcome.from, |thread| thread.received);
         let acked = before.as_ref().map_or(welcome.from, |thread| thread.acked);
-        let drain = before
-            .filter(|thread| thread.hub == welcome.hub)
-            .map_or(Drain::None, |thread| thread.drain);
+        let drain = before.filter(|thread| thread.hub == welcome.hub).map_or(Drain::None, |thread| thread.drain);
         Thread {
             session: welcome.session,
             token: welcome.token.clone(),
@@ -191,9 +151,7 @@ impl<M: Payload> Client<M> {
             return false;
         };
         let news = match &thread.drain {
-            Drain::Noticed { id, seq: last } | Drain::Recalled { id, seq: last } => {
-                *id != drain || seq > *last
-            }
+            Drain::Noticed { id, seq: last } | Drain::Recalled { id, seq: last } => *id != drain || seq > *last,
             Drain::None => true,
         };
         if news {
@@ -203,12 +161,7 @@ impl<M: Payload> Client<M> {
     }
 
     /// `move`: acted on at once, since timers in hidden tabs are slow.
-    pub(super) fn order(
-        &mut self,
-        token: ResumeToken,
-        url: Option<String>,
-        turn: &mut Turn<'_, M>,
-    ) {
+    pub(super) fn order(&mut self, token: ResumeToken, url: Option<String>, turn: &mut Turn<'_, M>) {
         if let Some(thread) = &mut self.thread {
             thread.token = token;
             thread.url = url.filter(|url| turn.settings.may_follow(url));
@@ -226,11 +179,7 @@ impl<M: Payload> Client<M> {
         }
         self.link = match self.take() {
             Link::Moving { live, new } if new.stage == Stage::Dialling => {
-                turn.then(Action::Close(
-                    new.conn,
-                    Close::Heartbeat.code(),
-                    "recalled".into(),
-                ));
+                turn.then(Action::Close(new.conn, Close::Heartbeat.code(), "recalled".into()));
                 Link::Up { live }
             }
             Link::SentOff { live, .. } => Link::Up { live },
@@ -244,13 +193,8 @@ impl<M: Payload> Client<M> {
     }
 
     /// `ready` or `busy`, while a notice stands.
-    pub(super) fn answer_notice(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        frame: impl FnOnce(DrainId) -> ClientFrame,
-    ) {
-        let Some(Drain::Noticed { id, .. }) = self.thread.as_ref().map(|thread| &thread.drain)
-        else {
+    pub(super) fn answer_notice(&mut self, turn: &mut Turn<'_, M>, frame: impl FnOnce(DrainId) -> ClientFrame) {
+        let Some(Drain::Noticed { id, .. }) = self.thread.as_ref().map(|thread| &thread.drain) else {
             return;
         };
         if let Some(conn) = self.connection() {
@@ -259,31 +203,18 @@ impl<M: Payload> Client<M> {
     }
 
     /// The application ends the session.
-    pub(super) fn end_by_app(
-        &mut self,
-        code: Option<u16>,
-        reason: Option<String>,
-        turn: &mut Turn<'_, M>,
-    ) {
+    pub(super) fn end_by_app(&mut self, code: Option<u16>, reason: Option<String>, turn: &mut Turn<'_, M>) {
         if let Some(conn) = self.connection()
             && (code.is_some() || reason.is_some())
         {
             turn.then(Action::Send(conn, ClientFrame::Bye { code, reason }));
         }
-        self.end(
-            Close::Normal.code(),
-            "ended by the application".into(),
-            turn,
-        );
+        self.end(Close::Normal.code(), "ended by the application".into(), turn);
     }
 
     /// The hub broke the protocol.
     pub(super) fn fault(&mut self, conn: Conn, what: &'static str, turn: &mut Turn<'_, M>) {
-        turn.then(Action::Close(
-            conn,
-            Close::ProtocolError.code(),
-            what.into(),
-        ));
+        turn.then(Action::Close(conn, Close::ProtocolError.code(), what.into()));
         self.end(Close::ProtocolError.code(), what.into(), turn);
     }
 
@@ -294,20 +225,14 @@ impl<M: Payload> Client<M> {
         }
         let open = [self.connection(), self.new_attempt().map(|new| new.conn)];
         for conn in open.into_iter().flatten() {
-            let closed_already = turn
-                .actions
-                .iter()
-                .any(|done| matches!(done, Action::Close(other, ..) if *other == conn));
+            let closed_already =
+                turn.actions.iter().any(|done| matches!(done, Action::Close(other, ..) if *other == conn));
             if !closed_already {
                 turn.then(Action::Close(conn, Close::Normal.code(), "ended".into()));
             }
         }
         self.link = Link::Ended { code };
         let unsent = self.take_unsent(Offset(0));
-        turn.then(Action::Report(Report::Ended {
-            code,
-            reason,
-            unsent,
-        }));
+        turn.then(Action::Report(Report::Ended { code, reason, unsent }));
     }
 }

@@ -30,18 +30,13 @@ impl Backoff {
     pub fn wait_ms(&self, failures: u8, chance: u64) -> u64 {
         let range = self.first_ms.saturating_mul(1 << failures.min(32));
         let above = self.max_ms.saturating_sub(self.floor_ms).min(range);
-        self.floor_ms
-            .saturating_add(chance % above.saturating_add(1).max(1))
+        self.floor_ms.saturating_add(chance % above.saturating_add(1).max(1))
     }
 
     /// One more failure; stops rising where the wait does, so that the machine stays small.
     pub(super) fn raised(&self, failures: u8) -> u8 {
         let range = self.first_ms.saturating_mul(1 << failures.min(32));
-        if range < self.max_ms && failures < 32 {
-            failures + 1
-        } else {
-            failures
-        }
+        if range < self.max_ms && failures < 32 { failures + 1 } else { failures }
     }
 }
 
@@ -79,31 +74,20 @@ impl Settings {
             protocols: Vec::new(),
             auth: None,
             language: None,
-            unacked: ReplayLimits {
-                messages_max: 1024,
-                bytes_max: 1024 * 1024,
-            },
+            unacked: ReplayLimits { messages_max: 1024, bytes_max: 1024 * 1024 },
             ack_messages: 32,
             ack_ms: 250,
             answer_ms: 10_000,
-            backoff: Backoff {
-                floor_ms: 100,
-                first_ms: 500,
-                max_ms: 20_000,
-                stable_ms: 5_000,
-            },
+            backoff: Backoff { floor_ms: 100, first_ms: 500, max_ms: 20_000, stable_ms: 5_000 },
         }
     }
 
     /// Whether a `move` may lead there: the same host name (unless allowed), and never out of TLS.
     pub fn may_follow(&self, url: &str) -> bool {
-        let (Some((from, old_host)), Some((to, new_host))) =
-            (scheme_and_host(&self.home), scheme_and_host(url))
-        else {
+        let (Some((from, old_host)), Some((to, new_host))) = (scheme_and_host(&self.home), scheme_and_host(url)) else {
             return false;
         };
-        let known =
-            |scheme: &str| scheme.eq_ignore_ascii_case("ws") || scheme.eq_ignore_ascii_case("wss");
+        let known = |scheme: &str| scheme.eq_ignore_ascii_case("ws") || scheme.eq_ignore_ascii_case("wss");
         let downgrade = from.eq_ignore_ascii_case("wss") && !to.eq_ignore_ascii_case("wss");
         known(to) && !downgrade && (self.foreign_hosts || old_host.eq_ignore_ascii_case(new_host))
     }
