@@ -17,7 +17,7 @@ const WATCH: Duration = Duration::from_millis(1_000);
 /// A hub that does not answer for so long is taken for gone.
 const SILENT_MAX: Duration = Duration::from_secs(15);
 
-/// Between two questions to a hub that does not answer.
+/// Between two questions.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Runs it. True if everything was clean.
@@ -121,27 +121,35 @@ async fn watch(
     let mut status = DrainStatus::default();
     let mut heard = Instant::now();
     loop {
-        match api.status(status.seq, WATCH).await {
-            Ok(next) => {
-                heard = Instant::now();
-                if next.phase != status.phase {
-                    progress.step(&line(&next));
-                }
-                status = next;
-                progress.figures(&format!("{} · {}", line(&status), pulse.line()));
-                if matches!(status.phase, Phase::Drained | Phase::Serving)
-                    && let Some(report) = api.report().await?.filter(|report| Some(report.drain) != before)
-                {
-                    return Ok(report);
-                }
-                if status.phase == Phase::Drained {
-                    sleep(ASK_AGAIN).await; // drained, and its report is still being settled
-                }
-            }
+        match look(api, before, &mut status, pulse, progress).await {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => heard = Instant::now(),
             Err(why) if heard.elapsed() >= SILENT_MAX => return Err(why),
-            Err(_) => sleep(ASK_AGAIN).await,
+            Err(_) => {}
         }
+        // A busy drain changes with each session: no need to see every change.
+        sleep(ASK_AGAIN).await;
     }
+}
+
+/// Asks once; the report if there is a new one. Note that asking renews the drain's lease.
+async fn look(
+    api: &HubApi,
+    before: Option<DrainId>,
+    status: &mut DrainStatus,
+    pulse: &Pulse,
+    progress: &mut Progress,
+) -> Result<Option<DrainReport>, String> {
+    let next = api.status(status.seq, WATCH).await?;
+    if next.phase != status.phase {
+        progress.step(&line(&next));
+    }
+    *status = next;
+    progress.figures(&format!("{} · {}", line(status), pulse.line()));
+    if !matches!(status.phase, Phase::Drained | Phase::Serving) {
+        return Ok(None);
+    }
+    Ok(api.report().await?.filter(|report| Some(report.drain) != before))
 }
 
 fn line(status: &DrainStatus) -> String {

@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     };
     let outcome = tokio::select! {
         outcome = scenario => outcome,
-        _ = tokio::signal::ctrl_c() => return ExitCode::from(INTERRUPTED),
+        () = interrupted() => return ExitCode::from(INTERRUPTED),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -47,5 +47,15 @@ async fn main() -> ExitCode {
             eprintln!("tidegate-load: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM. Leaving in an orderly way ends a hub that this run has started.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }

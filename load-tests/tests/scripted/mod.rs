@@ -98,19 +98,21 @@ async fn accept(listener: TcpListener, hub: HubId, world: Arc<World>) {
     while let Ok((stream, _)) = listener.accept().await {
         let world = Arc::clone(&world);
         tokio::spawn(async move {
+            let mut pushes = true;
             #[expect(clippy::result_large_err, reason = "the signature is the library's")]
-            let choose = |_: &Request, mut answer: Response| {
+            let choose = |asked: &Request, mut answer: Response| {
+                pushes = asked.uri().path() != "/connect";
                 answer.headers_mut().insert("sec-websocket-protocol", "tidegate.v1".parse().unwrap());
                 Ok(answer)
             };
             if let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, choose).await {
-                serve(socket, hub, &world).await;
+                serve(socket, hub, &world, pushes).await;
             }
         });
     }
 }
 
-async fn serve(mut socket: WebSocketStream<TcpStream>, hub: HubId, world: &World) {
+async fn serve(mut socket: WebSocketStream<TcpStream>, hub: HubId, world: &World, pushes: bool) {
     let Some(Ok(Message::Text(text))) = socket.next().await else { return };
     let Text::Frame(json) = sort(text.as_str()) else { panic!("expected hello, got {text}") };
     let ClientFrame::Hello(hello) = ClientFrame::decode(json).unwrap() else { panic!("expected hello, got {json}") };
@@ -144,7 +146,7 @@ async fn serve(mut socket: WebSocketStream<TcpStream>, hub: HubId, world: &World
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
-            _ = push.tick() => with(world, id, |session| app_sends(session, world.breach, 0)),
+            _ = push.tick(), if pushes => with(world, id, |session| app_sends(session, world.breach, 0)),
             _ = async { draining.wait_for(|on| *on).await.is_ok() }, if !told => {
                 told = true;
                 let url = Some(format!("ws://{}", world.second));
