@@ -21,27 +21,34 @@ pub(crate) struct Cli {
     pub(crate) scenario: Scenario,
 }
 
-/// The scenarios.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Scenario {
-    /// Send numbered messages both ways through a drain; count every loss, duplicate and reordering.
-    Drain(DrainArgs),
-    /// Open idle sessions in steps; print the hub's memory for each session.
-    Idle(IdleArgs),
-}
-
-/// Options of `drain`.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "Opens --clients sessions on --hub and lets numbered messages flow in both directions. When everybody \
+const DRAIN_ABOUT: &str = "Opens --clients sessions on --hub and lets numbered messages flow in both directions. When everybody \
 is connected and messages flow, it prints {\"event\":\"ready\",…} on stdout: start the drain then (tidegate-hook does). \
 It watches the drain on --private until it has ended, lets messages flow on for --settle, asks the app for its side of \
 every account, and compares both sides with each other and with the hub's report.\n\n\
 The last line on stdout is the verdict as JSON. Exit 0 only if nothing was lost, doubled or reordered, every account was \
 settled, and the hub's report tells the same story; else 1, with the first ten faults named on stderr.\n\n\
 Two gaps are told. gap_ms_*: the clients' own, from the hello on the second connection (the hub freezes after it) or from \
-the loss of the first, until welcome. hub_gap_ms_p99: the hub's, from freeze to welcome."
-)]
+the loss of the first, until welcome. hub_gap_ms_p99: the hub's, from freeze to welcome.";
+
+const IDLE_ABOUT: &str = "Opens idle, resumable WebSocket sessions on a hub in steps, lets it settle after each, reads the \
+hub's proportional set size from /proc/PID/smaps_rollup, and fits a line: its slope is the user-space memory of one session. \
+The start of the process does not count, nor does the kernel's part of a socket (about 4 KB).\n\n\
+The hub may run already (--hub and --pid) or be started for the run (--start). Both processes need an open file for each \
+session: see `ulimit -n`.";
+
+/// The scenarios.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Send numbered messages both ways through a drain; count every loss, duplicate and reordering.
+    #[command(long_about = DRAIN_ABOUT)]
+    Drain(DrainArgs),
+    /// Open idle sessions in steps; print the hub's memory for each session.
+    #[command(long_about = IDLE_ABOUT)]
+    Idle(IdleArgs),
+}
+
+/// Options of `drain`.
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
 # in one terminal\n  \
 tidegate-load drain --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --clients 500 --rate 2\n  \
@@ -92,13 +99,6 @@ pub(crate) struct DrainArgs {
 /// Options of `idle`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which hub").required(true).args(["hub", "start"]))]
-#[command(
-    long_about = "Opens idle, resumable WebSocket sessions on a hub in steps, lets it settle after each, reads the \
-hub's proportional set size from /proc/PID/smaps_rollup, and fits a line: its slope is the user-space memory of one session. \
-The start of the process does not count, nor does the kernel's part of a socket (about 4 KB).\n\n\
-The hub may run already (--hub and --pid) or be started for the run (--start). Both processes need an open file for each \
-session: see `ulimit -n`."
-)]
 #[command(after_help = "Examples:\n  \
 tidegate-load idle --start target/release/tidegate --max-bytes 4096\n  \
 tidegate-load idle --hub ws://127.0.0.1:8080 --pid \"$(pidof tidegate)\" --from 1000 --to 5000 --steps 5")]
@@ -178,6 +178,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_scenario_teaches_what_it_does_and_shows_examples() {
+        for (line, expected) in [
+            ("tidegate-load drain --help", ["start the drain then", "tidegate-hook drain --hub"]),
+            ("tidegate-load idle --help", ["proportional set size", "tidegate-load idle --start"]),
+        ] {
+            let help = error(line);
+            expected.iter().for_each(|words| assert!(help.contains(words), "\"{words}\" in:\n{help}"));
+        }
     }
 
     #[test]
