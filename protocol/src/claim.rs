@@ -19,7 +19,7 @@ use crate::position::Generation;
 use crate::replay::Payload;
 use crate::session::RETRY_MOVING_MS;
 use crate::session::record::{HelloFacts, Record, Verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long hubs have to answer `locate`, in milliseconds.
 pub const LOCATE_MS: u64 = 500;
@@ -50,6 +50,8 @@ pub struct Claim {
     hello: HelloFacts,
     orphaned: bool,
     hops: u8,
+    /// Who was asked again because a trail led there: whoever says unknown to that has lost it.
+    asked_again: BTreeSet<HubId>,
     search: Search,
 }
 
@@ -91,7 +93,16 @@ impl Claim {
     ) -> Self {
         let asked: BTreeMap<HubId, Option<Knowledge>> = hubs.into_iter().map(|hub| (hub, None)).collect();
         out.extend(asked.keys().map(|hub| Step::Say(*hub, PeerMessage::Locate { session, claim })));
-        let mut begun = Self { session, claim, conn, hello, orphaned, hops: 0, search: Search::Locating(asked) };
+        let mut begun = Self {
+            session,
+            claim,
+            conn,
+            hello,
+            orphaned,
+            hops: 0,
+            asked_again: BTreeSet::new(),
+            search: Search::Locating(asked),
+        };
         begun.decide(false, out);
         begun
     }
@@ -154,7 +165,9 @@ impl Claim {
             return;
         }
         match why {
-            Refusal::Judged(Verdict::TokenReuse) => self.refuse(Close::TokenReuse, "a later token or a higher try was used already", out),
+            Refusal::Judged(Verdict::TokenReuse) => {
+                self.refuse(Close::TokenReuse, "a later token or a higher try was used already", out)
+            }
             Refusal::Judged(Verdict::Impossible) => {
                 self.refuse(Close::ProtocolError, "hello claims another epoch, or messages that were never sent", out);
             }
@@ -167,12 +180,16 @@ impl Claim {
                 if let Knowledge::MovedTo(next, _) = knowledge
                     && !matches!(answers.get(&next), Some(Some(Knowledge::Owner(_))))
                 {
-                    if answers.get(&next) == Some(&Some(Knowledge::Unknown)) {
-                        // It lost the session, and the one that gave it away has nothing left.
+                    let lost =
+                        self.asked_again.contains(&next) && answers.get(&next) == Some(&Some(Knowledge::Unknown));
+                    if lost {
+                        // It lost the session, and the one that gave it away has nothing left. (An
+                        // `unknown` from before the trail was known only said that it was too early.)
                         self.search = Search::Done;
                         out.push(Step::Reset { why: "owner_lost", record: None });
                         return;
                     }
+                    self.asked_again.insert(next);
                     answers.insert(next, None);
                     out.push(Step::Say(next, PeerMessage::Locate { session: self.session, claim: self.claim }));
                 }
@@ -273,11 +290,7 @@ impl Claim {
 
 /// The hub with the highest generation among those that `pick` likes.
 fn best(answers: &BTreeMap<HubId, Option<Knowledge>>, pick: impl Fn(Knowledge) -> Option<Generation>) -> Option<HubId> {
-    answers
-        .iter()
-        .filter_map(|(hub, answer)| Some((pick((*answer)?)?, *hub)))
-        .max()
-        .map(|(_, hub)| hub)
+    answers.iter().filter_map(|(hub, answer)| Some((pick((*answer)?)?, *hub))).max().map(|(_, hub)| hub)
 }
 
 #[cfg(test)]
@@ -325,6 +338,22 @@ mod tests {
         let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
         claim.on_silence(&mut out);
         assert_eq!(out, [Step::Reset { why: "owner_lost", record: None }]);
+    }
+
+    #[test]
+    fn unknown_from_before_the_trail_was_known_is_asked_again_before_a_reset() {
+        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
+        claim.on_located(B, Knowledge::Unknown, &mut out);
+        claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
+        let trail = Refusal::NotOwner(Knowledge::MovedTo(B, Generation(2)));
+        claim.on_refused(A, trail, &mut out);
+        assert!(
+            matches!(out[..], [Step::Say(A, _), Step::Say(B, PeerMessage::Locate { .. })]),
+            "B may have it by now: {out:?}"
+        );
+        claim.on_located(B, Knowledge::Unknown, &mut out);
+        claim.on_refused(A, trail, &mut out);
+        assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "now B has lost it");
     }
 
     #[test]

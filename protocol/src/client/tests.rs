@@ -359,6 +359,16 @@ fn being_displaced_by_its_own_second_hello_does_not_end_the_client() {
 }
 
 #[test]
+fn being_displaced_by_a_second_hello_that_was_given_up_since_does_not_end_the_client() {
+    let mut client = moving();
+    step(&mut client, 30, Event::Closed(NEW, None));
+    assert_eq!(client.connection(), Some(OLD));
+    let actions = step(&mut client, 31, Event::Closed(OLD, Some(4513)));
+    assert_eq!(reports(&actions), [&Report::Reconnecting { code: Some(4513) }], "its welcome was lost, that is all");
+    assert_eq!(client.ended(), None);
+}
+
+#[test]
 fn a_final_refusal_of_a_move_leaves_the_old_connection_at_work() {
     let mut client = moving();
     assert_eq!(step(&mut client, 30, Event::Closed(NEW, Some(4512))), []);

@@ -2,7 +2,8 @@
 
 use super::record::{HelloFacts, Record};
 use super::{
-    Action, FREEZE_FAILURES_MAX, FREEZE_FIRST_MS, FREEZE_MAX_MS, Fence, Link, Outcome, Purpose, REPEAT_MS, Session, Stage, State, Timer,
+    Action, FREEZE_FAILURES_MAX, FREEZE_FIRST_MS, FREEZE_MAX_MS, Fence, Link, Outcome, Purpose, REPEAT_MS, Session,
+    Stage, State, Timer,
 };
 use crate::close::Close;
 use crate::id::HubId;
@@ -31,12 +32,25 @@ fn freeze_limit_ms(failures: u8) -> u64 {
 }
 
 impl<M: Payload> Session<M> {
-    pub(super) fn on_claim(&mut self, from: HubId, claim: ClaimId, hello: HelloFacts, versions: &[u32], orphaned: bool, out: &mut Vec<Action<M>>) {
+    pub(super) fn on_claim(
+        &mut self,
+        from: HubId,
+        claim: ClaimId,
+        hello: HelloFacts,
+        versions: &[u32],
+        orphaned: bool,
+        out: &mut Vec<Action<M>>,
+    ) {
         let refused = |why| Action::Say(from, PeerMessage::Refused { session: self.id, claim, why });
         match &mut self.state {
+            // It came to this hub while the hub was looking for the owner: its next try is served at once.
+            State::Serving { .. } if from == self.me => out.push(refused(Refusal::Busy)),
             State::Serving { record, .. } => {
                 if !versions.contains(&SNAPSHOT_VERSION) {
                     out.push(refused(Refusal::Version));
+                } else if record.has_accepted(&hello) {
+                    // A claim that was granted before and thawed: doubled on its way, not a thief.
+                    out.push(refused(Refusal::Busy));
                 } else if let Err(verdict) = record.judge(&hello) {
                     out.push(refused(Refusal::Judged(verdict)));
                 } else {
@@ -44,7 +58,9 @@ impl<M: Payload> Session<M> {
                     self.freeze(|handover| Purpose::Claimed(handover, claim), from, out);
                 }
             }
-            State::Frozen { purpose: Purpose::Claimed(handover, standing), stage, .. } if *standing == claim && handover.to == from => {
+            State::Frozen { purpose: Purpose::Claimed(handover, standing), stage, .. }
+                if *standing == claim && handover.to == from =>
+            {
                 // The same claim again: the snapshot may have been lost. It never starts a new freeze.
                 if matches!(stage, Stage::Offered { .. }) {
                     self.say_snapshot(out);
@@ -65,7 +81,10 @@ impl<M: Payload> Session<M> {
             State::Frozen { .. } | State::Copy { .. } => out.push(refused(Refusal::Busy)),
             State::Nothing | State::Given { .. } | State::Moved { .. } | State::Ended { .. } => {
                 let knowledge = self.knowledge();
-                out.push(Action::Say(from, PeerMessage::Refused { session: self.id, claim, why: Refusal::NotOwner(knowledge) }));
+                out.push(Action::Say(
+                    from,
+                    PeerMessage::Refused { session: self.id, claim, why: Refusal::NotOwner(knowledge) },
+                ));
             }
         }
     }
@@ -86,7 +105,8 @@ impl<M: Payload> Session<M> {
         match self.take_state() {
             State::Serving { record, mut fence, link, failures, .. } => {
                 let handover = Handover { from: self.me, to, generation: fence.offer() };
-                self.state = State::Frozen { record, fence, link, failures, purpose: purpose(handover), stage: Stage::Settling };
+                self.state =
+                    State::Frozen { record, fence, link, failures, purpose: purpose(handover), stage: Stage::Settling };
                 out.extend([Action::Told(Outcome::Began), Action::Settle]);
             }
             other => self.state = other,
@@ -110,15 +130,22 @@ impl<M: Payload> Session<M> {
     fn say_snapshot(&self, out: &mut Vec<Action<M>>) {
         let State::Frozen { record, purpose, .. } = &self.state else { return };
         let Some(handover) = purpose.handover() else { return };
-        let snapshot =
-            PeerMessage::Snapshot { session: self.id, handover, claim: purpose.claim(), version: SNAPSHOT_VERSION, record: record.clone() };
+        let snapshot = PeerMessage::Snapshot {
+            session: self.id,
+            handover,
+            claim: purpose.claim(),
+            version: SNAPSHOT_VERSION,
+            record: record.clone(),
+        };
         out.push(Action::Say(handover.to, snapshot));
     }
 
     /// Commit is this one step, on a `held` for the freeze that the session is in now, and nobody else's (rule 7).
     pub(super) fn on_held(&mut self, from: HubId, handover: Handover, out: &mut Vec<Action<M>>) {
         match &self.state {
-            State::Frozen { purpose, stage: Stage::Offered { last_serial }, .. } if purpose.handover() == Some(handover) => {
+            State::Frozen { purpose, stage: Stage::Offered { last_serial }, .. }
+                if purpose.handover() == Some(handover) =>
+            {
                 let last_serial = *last_serial;
                 self.commit(handover, last_serial, out);
             }
@@ -127,8 +154,9 @@ impl<M: Payload> Session<M> {
             }
             // `live` is in already; this is an echo.
             State::Moved { generation, .. } if *generation == handover.generation => {}
-            State::Nothing
-            | State::Serving { .. }
+            // An earlier run of this hub may have committed it, and then this copy is all that is left.
+            State::Nothing => {}
+            State::Serving { .. }
             | State::Frozen { .. }
             | State::Given { .. }
             | State::Moved { .. }
@@ -214,7 +242,10 @@ impl<M: Payload> Session<M> {
     }
 
     pub(super) fn on_written(&mut self, out: &mut Vec<Action<M>>) {
-        let State::Frozen { fence, link, purpose: Purpose::Park, stage: Stage::Offered { .. }, .. } = &self.state else { return };
+        let State::Frozen { fence, link, purpose: Purpose::Park, stage: Stage::Offered { .. }, .. } = &self.state
+        else {
+            return;
+        };
         let (fence, link) = (*fence, *link);
         self.state = State::Parked { fence };
         out.push(Action::Unbind);
@@ -243,7 +274,9 @@ impl<M: Payload> Session<M> {
     pub fn fence(&self) -> Option<Fence> {
         match &self.state {
             State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => Some(*fence),
-            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Copy { .. } | State::Ended { .. } => None,
+            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Copy { .. } | State::Ended { .. } => {
+                None
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod record;
 mod giving;
 mod owner;
 mod taking;
+#[cfg(test)]
+mod tests;
 
 use crate::close::Close;
 use crate::id::{ConnectionId, HubId, SessionId};
@@ -461,7 +463,14 @@ impl<M: Payload> Session<M> {
     }
 
     /// A new session with its first connection; the first action is its welcome.
-    pub fn begin(id: SessionId, me: HubId, mut record: Record<M>, conn: ConnectionId, attempt: u32, out: &mut Vec<Action<M>>) -> Self {
+    pub fn begin(
+        id: SessionId,
+        me: HubId,
+        mut record: Record<M>,
+        conn: ConnectionId,
+        attempt: u32,
+        out: &mut Vec<Action<M>>,
+    ) -> Self {
         record.attempt = attempt;
         let serial = record.issue();
         out.push(Action::Welcome { conn, serial, resumed: false, from: Offset(0), received: Offset(0) });
@@ -502,7 +511,9 @@ impl<M: Payload> Session<M> {
 
     fn on_peer(&mut self, from: HubId, message: PeerMessage<M>, out: &mut Vec<Action<M>>) {
         match message {
-            PeerMessage::Claim { claim, hello, versions, orphaned, .. } => self.on_claim(from, claim, hello, &versions, orphaned, out),
+            PeerMessage::Claim { claim, hello, versions, orphaned, .. } => {
+                self.on_claim(from, claim, hello, &versions, orphaned, out)
+            }
             PeerMessage::Held { handover, .. } => self.on_held(from, handover, out),
             PeerMessage::Abort { handover, .. } => self.on_abort(handover, out),
             PeerMessage::Live { handover, .. } => self.on_live(handover, out),
@@ -516,7 +527,10 @@ impl<M: Payload> Session<M> {
                 out.push(Action::Say(from, PeerMessage::Located { session: self.id, claim, knowledge }));
             }
             // Answers to a claim are for the claim, not for the session.
-            PeerMessage::Located { .. } | PeerMessage::Refused { .. } | PeerMessage::ResetFrom { .. } => {}
+            PeerMessage::Located { .. }
+            | PeerMessage::Refused { .. }
+            | PeerMessage::ResetFrom { .. }
+            | PeerMessage::Resumed { .. } => {}
         }
     }
 
@@ -531,7 +545,11 @@ impl<M: Payload> Session<M> {
 
     fn on_peer_gone(&mut self, hub: HubId, out: &mut Vec<Action<M>>) {
         match &mut self.state {
-            State::Frozen { purpose: Purpose::Claimed(handover, _) | Purpose::Pushed(handover), .. } if handover.to == hub => self.thaw(true, out),
+            State::Frozen { purpose: Purpose::Claimed(handover, _) | Purpose::Pushed(handover), .. }
+                if handover.to == hub =>
+            {
+                self.thaw(true, out)
+            }
             State::Given { handover, successor_gone, .. } if handover.to == hub && !*successor_gone => {
                 *successor_gone = true;
                 out.push(Action::Told(Outcome::SuccessorLost));
@@ -562,12 +580,30 @@ impl<M: Payload> Session<M> {
     pub fn knowledge(&self) -> Knowledge {
         match &self.state {
             State::Nothing => Knowledge::Unknown,
-            State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => Knowledge::Owner(fence.generation),
-            State::Given { handover, successor_gone: false, .. } => Knowledge::MovedTo(handover.to, handover.generation),
-            State::Given { handover, successor_gone: true, .. } | State::Copy { handover, .. } => Knowledge::Copy(handover.generation),
+            State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => {
+                Knowledge::Owner(fence.generation)
+            }
+            State::Given { handover, successor_gone: false, .. } => {
+                Knowledge::MovedTo(handover.to, handover.generation)
+            }
+            State::Given { handover, successor_gone: true, .. } | State::Copy { handover, .. } => {
+                Knowledge::Copy(handover.generation)
+            }
             State::Moved { to, generation } => Knowledge::MovedTo(*to, *generation),
             State::Ended { generation } => Knowledge::Ended(*generation),
         }
+    }
+
+    /// Whether a `hello` is for this machine alone ([`Event::Hello`]). False: others may know more, so
+    /// begin a [`Claim`](crate::claim::Claim) that asks every known hub, this one included.
+    pub fn answers_hello(&self) -> bool {
+        self.is_owner() || matches!(self.state, State::Copy { predecessor_gone: false, .. })
+    }
+
+    /// Whether it holds the copy of this very try: then a snapshot that comes again is answered by
+    /// `held` again, and never by `abort` (rule 10).
+    pub fn holds(&self, handover: Handover) -> bool {
+        matches!(&self.state, State::Copy { handover: held, .. } if *held == handover)
     }
 
     /// Whether this hub owns the session: it alone numbers, accepts and acks.
@@ -578,7 +614,10 @@ impl<M: Payload> Session<M> {
     /// What this hub holds of the session, owner or not.
     pub fn record(&self) -> Option<&Record<M>> {
         match &self.state {
-            State::Serving { record, .. } | State::Frozen { record, .. } | State::Given { record, .. } | State::Copy { record, .. } => Some(record),
+            State::Serving { record, .. }
+            | State::Frozen { record, .. }
+            | State::Given { record, .. }
+            | State::Copy { record, .. } => Some(record),
             State::Nothing | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => None,
         }
     }
@@ -596,7 +635,8 @@ impl<M: Payload> Session<M> {
     /// The counted connection, if there is one.
     pub fn counted(&self) -> Option<ConnectionId> {
         match self.state {
-            State::Serving { link: Link::Attached { conn, .. }, .. } | State::Frozen { link: Link::Attached { conn, .. }, .. } => Some(conn),
+            State::Serving { link: Link::Attached { conn, .. }, .. }
+            | State::Frozen { link: Link::Attached { conn, .. }, .. } => Some(conn),
             State::Nothing
             | State::Serving { .. }
             | State::Frozen { .. }

@@ -2,8 +2,8 @@
 
 use super::record::{HelloFacts, Record, Verdict};
 use super::{
-    Action, BOUNCES_MAX, COPY_WAIT_MS, Event, Item, Left, Link, Outcome, Place, RETRY_BOUNCE_MS, RETRY_MOVING_MS, RETRY_PARKED_MS, Receipt, Session,
-    Stage, State, Timer,
+    Action, BOUNCES_MAX, COPY_WAIT_MS, Event, Item, Left, Link, Outcome, Place, RETRY_BOUNCE_MS, RETRY_MOVING_MS,
+    RETRY_PARKED_MS, Receipt, Session, Stage, State, Timer,
 };
 use crate::close::Close;
 use crate::frame::Old;
@@ -15,21 +15,39 @@ use crate::replay::{Next, Payload, ReplayLimits};
 /// The last word to a client whose hello was judged.
 pub(super) fn refuse<M>(conn: ConnectionId, verdict: Verdict) -> Action<M> {
     match verdict {
-        Verdict::TokenReuse => Action::Close { conn, close: Close::TokenReuse, why: "a later token or a higher try was used already" },
-        Verdict::Impossible => Action::Close { conn, close: Close::ProtocolError, why: "hello claims another epoch, or messages that were never sent" },
+        Verdict::TokenReuse => {
+            Action::Close { conn, close: Close::TokenReuse, why: "a later token or a higher try was used already" }
+        }
+        Verdict::Impossible => Action::Close {
+            conn,
+            close: Close::ProtocolError,
+            why: "hello claims another epoch, or messages that were never sent",
+        },
     }
 }
 
 /// Makes `conn` the counted connection. A displaced one gets a terminal code: a duplicated tab must
 /// not steal the session back (rule 11).
-pub(super) fn attach<M: Payload>(record: &mut Record<M>, link: &mut Link, conn: ConnectionId, received: Offset, out: &mut Vec<Action<M>>) {
+pub(super) fn attach<M: Payload>(
+    record: &mut Record<M>,
+    link: &mut Link,
+    conn: ConnectionId,
+    received: Offset,
+    out: &mut Vec<Action<M>>,
+) {
     if let Link::Attached { conn: displaced, .. } = *link {
-        out.push(Action::Close { conn: displaced, close: Close::Displaced, why: "another connection took this session over" });
+        out.push(Action::Close {
+            conn: displaced,
+            close: Close::Displaced,
+            why: "another connection took this session over",
+        });
     }
-    record.outbox.ack(received);
+    // It may have acked more on the old connection after it said hello on this one.
+    let from = received.max(record.acked);
+    record.ack(from, from);
     let serial = record.issue();
-    *link = Link::Attached { conn, place: received };
-    out.push(Action::Welcome { conn, serial, resumed: true, from: received, received: record.received });
+    *link = Link::Attached { conn, place: from };
+    out.push(Action::Welcome { conn, serial, resumed: true, from, received: record.received });
     out.push(Action::Wake);
 }
 
@@ -59,7 +77,9 @@ impl<M: Payload> Session<M> {
                 }
                 out.push(Action::Arm(Timer::CopyWait(conn), COPY_WAIT_MS));
             }
-            State::Given { successor_gone: true, .. } | State::Copy { predecessor_gone: true, .. } => self.reset(conn, hello, out),
+            State::Given { successor_gone: true, .. } | State::Copy { predecessor_gone: true, .. } => {
+                self.reset(conn, hello, out)
+            }
             State::Parked { .. } => out.push(Action::Retry { conn, after_ms: RETRY_PARKED_MS, why: "parked" }),
             State::Nothing | State::Frozen { .. } | State::Given { .. } | State::Moved { .. } | State::Ended { .. } => {
                 out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
@@ -70,7 +90,12 @@ impl<M: Payload> Session<M> {
     pub(super) fn on_orphaned(&mut self, conn: ConnectionId, hello: HelloFacts, out: &mut Vec<Action<M>>) {
         match self.state {
             State::Given { .. } | State::Copy { .. } => self.reset(conn, hello, out),
-            State::Nothing | State::Serving { .. } | State::Frozen { .. } | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => {
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Moved { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => {
                 self.on_hello(conn, hello, false, out);
             }
         }
@@ -95,8 +120,8 @@ impl<M: Payload> Session<M> {
         if counted != conn {
             return;
         }
-        // What was not even given to this connection cannot have been received on it.
-        if received > place || !record.outbox.ack(received) {
+        // Above `place` is well possible: it came on the old connection, between hello and welcome.
+        if !record.ack(received, place) {
             *link = Link::Detached;
             out.push(Action::Close { conn, close: Close::ProtocolError, why: "ack of messages that were never sent" });
             return;
@@ -117,7 +142,8 @@ impl<M: Payload> Session<M> {
                     *waiting = None;
                 }
             }
-            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => {}
+            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => {
+            }
         }
     }
 
@@ -138,8 +164,17 @@ impl<M: Payload> Session<M> {
                 self.finish(left, out);
             }
             // What was given away is the successor's to end; only a reset or time ends the kept data.
-            State::Given { .. } | State::Copy { .. } if matches!(left, Left::Replaced | Left::Expired) => self.finish(left, out),
-            State::Nothing | State::Given { .. } | State::Moved { .. } | State::Copy { .. } | State::Parked { .. } | State::Ended { .. } => {}
+            State::Given { .. } | State::Copy { .. } | State::Parked { .. }
+                if matches!(left, Left::Replaced | Left::Expired) =>
+            {
+                self.finish(left, out)
+            }
+            State::Nothing
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => {}
         }
     }
 
@@ -156,8 +191,13 @@ impl<M: Payload> Session<M> {
         if let State::Copy { waiting: Some((conn, ..)), .. } = self.state {
             out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
         }
+        // A copy was never counted here, so it does not leave either.
+        let counted = !matches!(self.state, State::Copy { .. });
         self.state = State::Ended { generation: self.generation() };
-        out.extend([Action::Unbind, Action::ApplyCalls, Action::Told(Outcome::Left(left))]);
+        out.extend([Action::Unbind, Action::ApplyCalls]);
+        if counted {
+            out.push(Action::Told(Outcome::Left(left)));
+        }
     }
 
     pub(super) fn on_taken(&mut self, out: &mut Vec<Action<M>>) {
@@ -215,6 +255,7 @@ impl<M: Payload> Session<M> {
             Next::Message(message) => {
                 let message = message.clone();
                 *place = place.next();
+                record.outbox.ack(record.acked.min(*place));
                 Some(Item::Message(message))
             }
             Next::Gap(to) => Some(Item::Gap { from: std::mem::replace(place, to), to }),
@@ -227,7 +268,9 @@ impl<M: Payload> Session<M> {
     pub fn number(&mut self, message: M, from_app: bool, limits: &ReplayLimits) -> Option<Offset> {
         match &mut self.state {
             State::Serving { record, .. } => Some(record.outbox.push(message, limits)),
-            State::Frozen { record, stage: Stage::Settling, .. } if from_app => Some(record.outbox.push(message, limits)),
+            State::Frozen { record, stage: Stage::Settling, .. } if from_app => {
+                Some(record.outbox.push(message, limits))
+            }
             State::Nothing
             | State::Frozen { .. }
             | State::Given { .. }

@@ -83,6 +83,9 @@ pub struct Record<M> {
     /// Towards the client, not acked yet.
     #[serde(with = "outbox")]
     pub outbox: Replay<M>,
+    /// What the client said that it has; below it nothing is given to it again, and nothing is a gap.
+    #[serde(default)]
+    pub acked: Offset,
     /// How many of the client's messages were counted.
     pub received: Offset,
     /// Counted, not yet taken by the app; `received - untaken.len()` is what was taken.
@@ -111,6 +114,7 @@ impl<M: Payload> Record<M> {
         Self {
             epoch,
             outbox: Replay::starting_at(Offset(0)),
+            acked: Offset(0),
             received: Offset(0),
             untaken: VecDeque::new(),
             state: Vec::new(),
@@ -148,6 +152,21 @@ impl<M: Payload> Record<M> {
         Ok(())
     }
 
+    /// Whether this is the very `hello` that was accepted last: a client raises its try each time.
+    pub fn has_accepted(&self, hello: &HelloFacts) -> bool {
+        hello.attempt == self.attempt && hello.serial == self.tokens.used
+    }
+
+    /// Notes what the client has. What was not given to its connection yet is kept: positions are
+    /// counted, so a connection cannot skip (the client drops what it knows). False: never sent.
+    pub fn ack(&mut self, received: Offset, place: Offset) -> bool {
+        if received > self.outbox.end() {
+            return false;
+        }
+        self.acked = self.acked.max(received);
+        self.outbox.ack(self.acked.min(place))
+    }
+
     /// Notes that this `hello` was accepted: older tokens and tries are void from now on.
     pub fn accept(&mut self, hello: &HelloFacts) {
         self.tokens.used = hello.serial;
@@ -177,11 +196,16 @@ mod outbox {
         messages: Vec<M>,
     }
 
-    pub(super) fn serialize<M: Payload + Serialize, S: Serializer>(replay: &Replay<M>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<M: Payload + Serialize, S: Serializer>(
+        replay: &Replay<M>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         Out { base: replay.base(), messages: replay.iter().collect() }.serialize(to)
     }
 
-    pub(super) fn deserialize<'de, M: Payload + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Replay<M>, D::Error> {
+    pub(super) fn deserialize<'de, M: Payload + Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Replay<M>, D::Error> {
         let read = In::<M>::deserialize(from)?;
         Ok(Replay::restored(read.base, read.messages))
     }

@@ -28,8 +28,10 @@ impl<M: Payload> Session<M> {
                     *waits = waiting;
                 }
             }
-            State::Nothing | State::Moved { .. } | State::Ended { .. } | State::Copy { .. } | State::Given { .. } if newer => {
-                let waiting = waiting.or_else(|| self.release_waiting());
+            State::Nothing | State::Moved { .. } | State::Ended { .. } | State::Copy { .. } | State::Given { .. }
+                if newer =>
+            {
+                let waiting = waiting.or_else(|| self.release_waiting(&record));
                 if let State::Given { handover: given, .. } = &self.state {
                     // Only a live owner can send it on, so it was live there although `live` was lost.
                     out.push(Action::Told(Outcome::Live(given.to)));
@@ -58,10 +60,12 @@ impl<M: Payload> Session<M> {
         out.push(Action::Say(handover.from, PeerMessage::Held { session: self.id, handover }));
     }
 
-    fn release_waiting(&mut self) -> Waiting {
+    fn release_waiting(&mut self, record: &Record<M>) -> Waiting {
         match &mut self.state {
-            // Its hello was judged for another try: the next owner's record judges it again.
-            State::Copy { waiting, .. } => waiting.take().map(|(conn, hello, _)| (conn, hello, false)),
+            // The newer record judges it again, unless it is the very hello that its owner accepted.
+            State::Copy { waiting, .. } => {
+                waiting.take().map(|(conn, hello, _)| (conn, hello, record.has_accepted(&hello)))
+            }
             State::Nothing
             | State::Serving { .. }
             | State::Frozen { .. }
@@ -78,9 +82,23 @@ impl<M: Payload> Session<M> {
             return;
         }
         // Repeated: `live` was lost. But whoever never held it must say so, for the predecessor still has the data.
-        let was_live = self.generation() >= handover.generation && !matches!(self.state, State::Nothing | State::Copy { .. });
+        let was_live = match &self.state {
+            State::Nothing => false,
+            // Only an owner offers, so a later offer proves that this one went live.
+            State::Copy { handover: held, .. } => held.generation > handover.generation,
+            // A tombstone of its own generation is the trace of an aborted try.
+            State::Moved { to, generation } => {
+                *generation > handover.generation || (*generation == handover.generation && *to != handover.from)
+            }
+            State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => self.generation() >= handover.generation,
+        };
         let session = self.id;
-        let answer = if was_live { PeerMessage::Live { session, handover } } else { PeerMessage::Lost { session, handover } };
+        let answer =
+            if was_live { PeerMessage::Live { session, handover } } else { PeerMessage::Lost { session, handover } };
         out.push(Action::Say(from, answer));
     }
 
