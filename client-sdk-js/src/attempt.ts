@@ -18,21 +18,19 @@ interface Failure {
 }
 
 /**
- * Begins an attempt. Every other failure is followed by a try at the application's own URL, for the
- * hub that a move named may be gone by now.
+ * Begins an attempt.
  *
- * @param primary - where to try first
+ * @param url - where to
  * @param failures - how many tries in a row failed
  * @param freshJwt - whether the application must be asked for another JWT
  * @param at - the moment
  */
 export function dial(
-  primary: string,
+  url: string,
   failures: number,
   freshJwt: boolean,
   at: Moment,
 ): readonly [Attempt, readonly Effect[]] {
-  const url = failures % 2 === 0 ? primary : at.rules.home;
   const { conn } = at;
   const attempt: Attempt = { conn, url, giveUpAt: at.now + ATTEMPT_MS, failures, said: null, freshJwt, reset: null };
   return [attempt, [{ do: "dial", conn, url, freshJwt }]];
@@ -122,7 +120,7 @@ export function attemptClosed(state: Asking, close: { readonly code: number; rea
 export function attemptTick(state: Exclude<Unclosed, { name: "open" }>, at: Moment): Step {
   if (state.name === "deferred") {
     if (at.now < state.until) return [state, []];
-    const [attempt, effects] = dial(state.order.url, state.failures, state.freshJwt, at);
+    const [attempt, effects] = dial(state.url, state.failures, state.freshJwt, at);
     return [{ name: "moving", session: state.session, line: state.line, order: state.order, attempt }, effects];
   }
   if (state.name !== "moving" && state.aim.kind === "first" && at.now >= state.aim.giveUpAt) {
@@ -152,10 +150,11 @@ function fail(state: Asking, failure: Failure, effects: readonly Effect[], at: M
   const again = failure.verdict === "return" || renew;
   const failures = failure.afterMs === null ? attempt.failures + 1 : attempt.failures;
   const until = at.now + delay(state, failure, at);
+  const url = nextUrl(state, failure, at);
   if (state.name === "moving") {
     const { session, line, order } = state;
     if (order === null || !again) return [{ name: "open", session, line }, effects];
-    return [{ name: "deferred", session, line, order, until, failures, freshJwt: renew }, effects];
+    return [{ name: "deferred", session, line, order, url, until, failures, freshJwt: renew }, effects];
   }
   let { aim } = state;
   let freshJwt = renew;
@@ -172,8 +171,17 @@ function fail(state: Asking, failure: Failure, effects: readonly Effect[], at: M
   const afterMs = Math.round(until - at.now);
   const told: Effect[] =
     aim.kind === "first" ? [] : [{ do: "tell", event: { type: "reconnecting", code, reason, afterMs } }];
-  const next: State = { name: "waiting", aim, until, failures, freshJwt };
+  const next: State = { name: "waiting", aim, url, until, failures, freshJwt };
   return [next, [...effects, ...told]];
+}
+
+/** A hub that a move named may be gone: then the application's own URL has its turn, and so on by turns. */
+function nextUrl(state: Asking, failure: Failure, at: Moment): string {
+  const { home } = at.rules;
+  if (failure.afterMs !== null) return state.attempt.url;
+  if (state.attempt.url !== home || failure.verdict === "anew") return home;
+  if (state.name === "moving") return state.order?.url ?? home;
+  return state.aim.kind === "resume" ? state.aim.session.at : home;
 }
 
 function delay(state: Asking, failure: Failure, at: Moment): number {

@@ -18,7 +18,7 @@ import type { Aim, Asking, Effect, Input, Moment, Served, State, Step, Unclosed 
  */
 export function start(at: Moment): Step {
   const giveUpAt = at.now + at.rules.connectTimeoutMs;
-  return connect({ kind: "first", giveUpAt }, 0, true, at);
+  return connect({ kind: "first", giveUpAt }, at.rules.home, 0, true, at);
 }
 
 /**
@@ -155,8 +155,9 @@ function lineLost(state: Served, close: { readonly code: number; readonly reason
   const delay = backoff(failures, at.random);
   const until = state.name === "deferred" ? Math.min(state.until, at.now + delay) : at.now + delay;
   const event = { type: "reconnecting", code, reason, afterMs: Math.max(0, Math.round(until - at.now)) } as const;
+  const url = aim.kind === "resume" ? aim.session.at : at.rules.home;
   return [
-    { name: "waiting", aim, until, failures, freshJwt: opinion !== "return" },
+    { name: "waiting", aim, url, until, failures, freshJwt: opinion !== "return" },
     [...drop, { do: "tell", event }],
   ];
 }
@@ -164,7 +165,7 @@ function lineLost(state: Served, close: { readonly code: number; readonly reason
 function tick(state: Unclosed, at: Moment): Step {
   if (state.name === "waiting") {
     if (state.aim.kind === "first" && at.now >= state.aim.giveUpAt) return attemptTick(state, at);
-    return at.now >= state.until ? connect(state.aim, state.failures, state.freshJwt, at) : [state, []];
+    return at.now >= state.until ? connect(state.aim, state.url, state.failures, state.freshJwt, at) : [state, []];
   }
   if (state.name === "connecting") return attemptTick(state, at);
   const line = lineTick(state, at);
@@ -186,9 +187,8 @@ function online(state: Unclosed, at: Moment): Step {
   return "line" in state ? probe(state, at) : [state, []];
 }
 
-function connect(aim: Aim, failures: number, freshJwt: boolean, at: Moment): Step {
-  const primary = aim.kind === "resume" ? aim.session.at : at.rules.home;
-  const [attempt, effects] = dial(primary, failures, freshJwt, at);
+function connect(aim: Aim, url: string, failures: number, freshJwt: boolean, at: Moment): Step {
+  const [attempt, effects] = dial(url, failures, freshJwt, at);
   return [{ name: "connecting", aim, attempt }, effects];
 }
 

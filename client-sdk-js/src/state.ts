@@ -144,6 +144,8 @@ export type State =
   | {
       readonly name: "waiting";
       readonly aim: Aim;
+      /** Where the next attempt goes. */
+      readonly url: string;
       readonly until: number;
       readonly failures: number;
       readonly freshJwt: boolean;
@@ -162,6 +164,8 @@ export type State =
       readonly session: Session;
       readonly line: Line;
       readonly order: Order;
+      /** Where the next attempt goes. */
+      readonly url: string;
       readonly until: number;
       readonly failures: number;
       readonly freshJwt: boolean;
