@@ -4,3 +4,5 @@ pub mod keys;
 pub mod store;
 pub mod auth;
 pub mod telemetry;
+pub mod peer_list;
+pub mod tls;

@@ -11,12 +11,7 @@ use std::path::PathBuf;
 
 /// Tidegate: holds the WebSocket sessions of a stateful app, and hands them over when a deployment comes.
 #[derive(Parser, Debug)]
-#[command(
-    name = "tidegate",
-    version,
-    arg_required_else_help = true,
-    subcommand_required = true
-)]
+#[command(name = "tidegate", version, arg_required_else_help = true, subcommand_required = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

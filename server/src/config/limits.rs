@@ -174,10 +174,7 @@ impl Limits {
             return self.sessions;
         };
         let each = if with_app { 2 } else { 1 };
-        let room = descriptors
-            .saturating_sub(DESCRIPTORS_KEPT_BACK)
-            .max(descriptors / 2)
-            / each;
+        let room = descriptors.saturating_sub(DESCRIPTORS_KEPT_BACK).max(descriptors / 2) / each;
         self.sessions.min(room.max(1))
     }
 
@@ -186,38 +183,14 @@ impl Limits {
         let message = self.message_bytes;
         let base64 = message.div_ceil(3) * 4;
         let rules = [
-            (
-                "limit-unacked-bytes",
-                self.unacked_bytes,
-                message,
-                "at least --limit-message-bytes",
-            ),
-            (
-                "limit-api-body-bytes",
-                self.api_body_bytes,
-                base64,
-                "at least 4/3 of --limit-message-bytes",
-            ),
-            (
-                "limit-ring-bytes",
-                self.ring_bytes,
-                message,
-                "at least --limit-message-bytes",
-            ),
-            (
-                "limit-freeze-time-max",
-                self.freeze_max_ms,
-                self.freeze_ms,
-                "at least --limit-freeze-time",
-            ),
+            ("limit-unacked-bytes", self.unacked_bytes, message, "at least --limit-message-bytes"),
+            ("limit-api-body-bytes", self.api_body_bytes, base64, "at least 4/3 of --limit-message-bytes"),
+            ("limit-ring-bytes", self.ring_bytes, message, "at least --limit-message-bytes"),
+            ("limit-freeze-time-max", self.freeze_max_ms, self.freeze_ms, "at least --limit-freeze-time"),
         ];
         for (flag, given, least, why) in rules {
             if given < least {
-                return Err((
-                    flag,
-                    given.to_string(),
-                    format!("expected {least} or more: {why}"),
-                ));
+                return Err((flag, given.to_string(), format!("expected {least} or more: {why}")));
             }
         }
         Ok(())
@@ -231,9 +204,7 @@ pub fn descriptor_limit() -> Option<u64> {
 }
 
 fn soft_open_files(table: &str) -> Option<u64> {
-    let line = table
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = table.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -250,19 +221,14 @@ mod tests {
 
     #[test]
     fn the_defaults_keep_their_own_rules() {
-        let limits = LimitArgs::default()
-            .resolve()
-            .expect("defaults are in range");
+        let limits = LimitArgs::default().resolve().expect("defaults are in range");
         assert_eq!(limits, Limits::default());
         assert_eq!(limits.check(), Ok(()));
     }
 
     #[test]
     fn a_limit_out_of_range_names_the_range() {
-        let args = LimitArgs {
-            hello_ms: Some(5),
-            ..LimitArgs::default()
-        };
+        let args = LimitArgs { hello_ms: Some(5), ..LimitArgs::default() };
         let (flag, given, expected) = args.resolve().unwrap_err();
         assert_eq!((flag, given.as_str()), ("limit-hello-time", "5ms"));
         assert_eq!(expected, "expected 100ms to 60000ms");
@@ -270,16 +236,10 @@ mod tests {
 
     #[test]
     fn the_unacked_bytes_must_hold_the_largest_message() {
-        let limits = Limits {
-            unacked_bytes: 1000,
-            ..Limits::default()
-        };
+        let limits = Limits { unacked_bytes: 1000, ..Limits::default() };
         let (flag, _, expected) = limits.check().unwrap_err();
         assert_eq!(flag, "limit-unacked-bytes");
-        assert_eq!(
-            expected,
-            "expected 1048576 or more: at least --limit-message-bytes"
-        );
+        assert_eq!(expected, "expected 1048576 or more: at least --limit-message-bytes");
     }
 
     #[test]
@@ -293,11 +253,9 @@ mod tests {
 
     #[test]
     fn the_open_files_line_is_read() {
-        let table = "Limit  Soft  Hard  Units\nMax open files            1024                 20000                files\n";
+        let table =
+            "Limit  Soft  Hard  Units\nMax open files            1024                 20000                files\n";
         assert_eq!(soft_open_files(table), Some(1024));
-        assert_eq!(
-            soft_open_files("Max open files unlimited unlimited files"),
-            None
-        );
+        assert_eq!(soft_open_files("Max open files unlimited unlimited files"), None);
     }
 }

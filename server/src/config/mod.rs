@@ -19,6 +19,7 @@ mod value;
 
 pub use args::{AuthMode, JwtAlgorithm, LogFormat, ServeArgs};
 pub use limits::{Limits, descriptor_limit};
+pub(crate) use value::base_url;
 
 use http::Uri;
 use std::ffi::OsString;
@@ -142,12 +143,7 @@ pub struct SettingError {
 impl SettingError {
     /// A setting found wrong after all layers came together, a file that it names for instance.
     pub fn new(option: &str, given: impl fmt::Display, expected: impl Into<String>) -> Self {
-        Self {
-            option: option.to_owned(),
-            given: given.to_string(),
-            source: Source::Flag,
-            expected: expected.into(),
-        }
+        Self { option: option.to_owned(), given: given.to_string(), source: Source::Flag, expected: expected.into() }
     }
 }
 
@@ -227,21 +223,14 @@ impl Config {
     }
 
     /// The same for a given command line (program name first) and a given environment.
-    pub fn read(
-        argv: &[OsString],
-        env: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, ConfigError> {
+    pub fn read(argv: &[OsString], env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let flags = layers::from_flags(argv)?;
         let env = layers::from_env(env)?;
         let file = match layers::file_named(&flags, &env) {
             None => ServeArgs::default(),
             Some(path) => {
                 let text = std::fs::read_to_string(&path).map_err(|error| {
-                    SettingError::new(
-                        "--config",
-                        path.display(),
-                        format!("expected a file to read, but {error}"),
-                    )
+                    SettingError::new("--config", path.display(), format!("expected a file to read, but {error}"))
                 })?;
                 layers::from_file(&path, &text)?
             }
@@ -258,26 +247,14 @@ impl Config {
     pub fn notes(&self) -> Vec<&'static str> {
         let private_open = !self.private.ip().is_loopback() && self.private_token_file.is_none();
         let notes = [
-            (
-                self.app.is_none(),
-                "no --app: what clients send is counted, acknowledged and dropped",
-            ),
-            (
-                !self.has_peers(),
-                "no --peer: in a drain sessions are parked on disk for the next process",
-            ),
-            (
-                private_open,
-                "--insecure-private: whoever reaches the private listener rules this hub",
-            ),
+            (self.app.is_none(), "no --app: what clients send is counted, acknowledged and dropped"),
+            (!self.has_peers(), "no --peer: in a drain sessions are parked on disk for the next process"),
+            (private_open, "--insecure-private: whoever reaches the private listener rules this hub"),
             (
                 self.unready_when_draining,
                 "--unready-when-draining: a load balancer may cut every connection when a drain begins",
             ),
         ];
-        notes
-            .into_iter()
-            .filter_map(|(holds, note)| holds.then_some(note))
-            .collect()
+        notes.into_iter().filter_map(|(holds, note)| holds.then_some(note)).collect()
     }
 }

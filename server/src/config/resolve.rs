@@ -25,13 +25,8 @@ pub(crate) fn resolve(args: ServeArgs) -> Checked<Config> {
     check_private_token(&args, private)?;
     check_peers(&args, private)?;
     let auth = auth(&args)?;
-    let limits = args
-        .limits
-        .resolve()
-        .and_then(|limits| limits.check().map(|()| limits));
-    let limits = limits.map_err(|(flag, given, expected)| {
-        SettingError::new(&format!("--{flag}"), given, expected)
-    })?;
+    let limits = args.limits.resolve().and_then(|limits| limits.check().map(|()| limits));
+    let limits = limits.map_err(|(flag, given, expected)| SettingError::new(&format!("--{flag}"), given, expected))?;
     Ok(Config {
         config_file: args.config,
         public,
@@ -42,12 +37,7 @@ pub(crate) fn resolve(args: ServeArgs) -> Checked<Config> {
         peers: args.peer,
         peers_file: args.peers_file,
         peer_url: args.peer_url,
-        peer_forget_after_ms: at_least(
-            "--peer-forget-after",
-            args.peer_forget_after,
-            PEER_FORGET_AFTER_MS,
-            1_000,
-        )?,
+        peer_forget_after_ms: at_least("--peer-forget-after", args.peer_forget_after, PEER_FORGET_AFTER_MS, 1_000)?,
         peer_ca_file: args.peer_ca_file,
         data_dir: args.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)),
         cluster_key_file: args.cluster_key_file,
@@ -75,11 +65,7 @@ fn at_least(option: &str, given: Option<u64>, default: u64, least_ms: u64) -> Ch
     match given {
         None => Ok(default),
         Some(ms) if ms >= least_ms => Ok(ms),
-        Some(ms) => Err(SettingError::new(
-            option,
-            format!("{ms}ms"),
-            format!("expected {least_ms}ms or more"),
-        )),
+        Some(ms) => Err(SettingError::new(option, format!("{ms}ms"), format!("expected {least_ms}ms or more"))),
     }
 }
 
@@ -130,38 +116,19 @@ fn check_peers(args: &ServeArgs, private: SocketAddr) -> Checked<()> {
 
 fn auth(args: &ServeArgs) -> Checked<AuthConfig> {
     let stray = [
-        (
-            "--jwt-key-file",
-            args.jwt_key_file
-                .as_ref()
-                .map(|path| path.display().to_string()),
-        ),
-        (
-            "--jwt-algorithm",
-            args.jwt_algorithm.map(|algorithm| format!("{algorithm:?}")),
-        ),
+        ("--jwt-key-file", args.jwt_key_file.as_ref().map(|path| path.display().to_string())),
+        ("--jwt-algorithm", args.jwt_algorithm.map(|algorithm| format!("{algorithm:?}"))),
         ("--jwt-issuer", args.jwt_issuer.clone()),
         ("--jwt-audience", args.jwt_audience.clone()),
     ];
     match args.auth.unwrap_or(AuthMode::None) {
-        AuthMode::None => match stray
-            .into_iter()
-            .find_map(|(option, given)| Some((option, given?)))
-        {
+        AuthMode::None => match stray.into_iter().find_map(|(option, given)| Some((option, given?))) {
             None => Ok(AuthConfig::None),
             // Somebody who names a key wants tokens checked; to start without would be an open door.
-            Some((option, given)) => Err(SettingError::new(
-                option,
-                given,
-                "expected --auth jwt beside it",
-            )),
+            Some((option, given)) => Err(SettingError::new(option, given, "expected --auth jwt beside it")),
         },
         AuthMode::Jwt => match args.jwt_key_file.clone() {
-            None => Err(SettingError::new(
-                "--auth",
-                "jwt",
-                "expected --jwt-key-file FILE beside it",
-            )),
+            None => Err(SettingError::new("--auth", "jwt", "expected --jwt-key-file FILE beside it")),
             Some(key_file) => Ok(AuthConfig::Jwt(JwtConfig {
                 key_file,
                 algorithm: args.jwt_algorithm,
@@ -172,24 +139,16 @@ fn auth(args: &ServeArgs) -> Checked<AuthConfig> {
     }
 }
 
-fn tls_files(
-    options: [&str; 2],
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Checked<Option<TlsFiles>> {
+fn tls_files(options: [&str; 2], cert: Option<PathBuf>, key: Option<PathBuf>) -> Checked<Option<TlsFiles>> {
     let [cert_option, key_option] = options;
     match (cert, key) {
         (None, None) => Ok(None),
         (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
-        (Some(cert), None) => Err(SettingError::new(
-            cert_option,
-            cert.display(),
-            format!("expected {key_option} FILE beside it"),
-        )),
-        (None, Some(key)) => Err(SettingError::new(
-            key_option,
-            key.display(),
-            format!("expected {cert_option} FILE beside it"),
-        )),
+        (Some(cert), None) => {
+            Err(SettingError::new(cert_option, cert.display(), format!("expected {key_option} FILE beside it")))
+        }
+        (None, Some(key)) => {
+            Err(SettingError::new(key_option, key.display(), format!("expected {cert_option} FILE beside it")))
+        }
     }
 }

@@ -12,9 +12,8 @@ pub(crate) type Read<T> = Result<T, String>;
 
 /// An address to listen on: `IP:PORT`, port 0 for any free one.
 pub(crate) fn addr(text: &str) -> Read<SocketAddr> {
-    text.parse().map_err(|_| {
-        "expected an IP address and a port, such as 0.0.0.0:8080, 127.0.0.1:0 or [::1]:8081".into()
-    })
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 0.0.0.0:8080, 127.0.0.1:0 or [::1]:8081".into())
 }
 
 /// A span of time in milliseconds: `500ms`, `15s`, `1m30s`. A bare number has no unit and is refused.
@@ -24,9 +23,7 @@ pub(crate) fn duration_ms(text: &str) -> Read<u64> {
     if bare {
         return Err(expected());
     }
-    let ms = humantime::parse_duration(text)
-        .map_err(|_| expected())?
-        .as_millis();
+    let ms = humantime::parse_duration(text).map_err(|_| expected())?.as_millis();
     match u64::try_from(ms) {
         Ok(ms) if ms <= DURATION_MAX_MS => Ok(ms),
         _ => Err("expected a duration of at most 30 days".into()),
@@ -54,8 +51,7 @@ pub(crate) fn size_bytes(text: &str) -> Read<u64> {
 
 /// A whole number.
 pub(crate) fn count(text: &str) -> Read<u64> {
-    text.parse()
-        .map_err(|_| "expected a whole number, such as 1024".into())
+    text.parse().map_err(|_| "expected a whole number, such as 1024".into())
 }
 
 /// Yes or no, for switches that come from the environment or the file.
@@ -69,24 +65,20 @@ pub(crate) fn switch(text: &str) -> Read<bool> {
 
 /// A WebSocket URL: `ws://` or `wss://` with a host; path and query are kept.
 pub(crate) fn ws_url(text: &str) -> Read<Uri> {
-    url(text, &["ws", "wss"]).ok_or_else(|| {
-        "expected a WebSocket URL, such as ws://127.0.0.1:3000/ or wss://app.internal".into()
-    })
+    url(text, &["ws", "wss"])
+        .ok_or_else(|| "expected a WebSocket URL, such as ws://127.0.0.1:3000/ or wss://app.internal".into())
 }
 
 /// The URL of a call: `http://` or `https://` with a host; path and query are kept.
 pub(crate) fn http_url(text: &str) -> Read<Uri> {
-    url(text, &["http", "https"])
-        .ok_or_else(|| "expected an HTTP URL, such as http://127.0.0.1:3000/events".into())
+    url(text, &["http", "https"]).ok_or_else(|| "expected an HTTP URL, such as http://127.0.0.1:3000/events".into())
 }
 
 /// The base URL of a hub's private API: `http://` or `https://`, a host, no path and no query.
 pub(crate) fn base_url(text: &str) -> Read<Uri> {
-    url(text, &["http", "https"])
-        .filter(|uri| matches!(uri.path(), "" | "/") && uri.query().is_none())
-        .ok_or_else(|| {
-            "expected the base URL of a hub's private API, without a path, such as http://10.0.0.12:8081".into()
-        })
+    url(text, &["http", "https"]).filter(|uri| matches!(uri.path(), "" | "/") && uri.query().is_none()).ok_or_else(
+        || "expected the base URL of a hub's private API, without a path, such as http://10.0.0.12:8081".into(),
+    )
 }
 
 /// A web origin as browsers send it: scheme, host and perhaps a port, in lower case.
@@ -110,9 +102,7 @@ pub(crate) fn log_level(text: &str) -> Read<String> {
     let level = |word: &str| matches!(word, "off" | "error" | "warn" | "info" | "debug" | "trace");
     let part = |part: &str| match part.split_once('=') {
         None => level(part),
-        Some((module, word)) => {
-            !module.is_empty() && !module.contains(char::is_whitespace) && level(word)
-        }
+        Some((module, word)) => !module.is_empty() && !module.contains(char::is_whitespace) && level(word),
     };
     if text.split(',').all(part) {
         Ok(text.to_owned())
@@ -169,21 +159,9 @@ mod tests {
 
     #[test]
     fn origins_are_lower_case_and_have_no_path() {
-        assert_eq!(
-            origin("https://App.Example.com"),
-            Ok("https://app.example.com".into())
-        );
-        assert_eq!(
-            origin("http://localhost:5173"),
-            Ok("http://localhost:5173".into())
-        );
-        for wrong in [
-            "app.example.com",
-            "https://app.example.com/",
-            "https://a/b",
-            "null",
-            "*",
-        ] {
+        assert_eq!(origin("https://App.Example.com"), Ok("https://app.example.com".into()));
+        assert_eq!(origin("http://localhost:5173"), Ok("http://localhost:5173".into()));
+        for wrong in ["app.example.com", "https://app.example.com/", "https://a/b", "null", "*"] {
             assert!(origin(wrong).is_err(), "{wrong:?} should be refused");
         }
     }

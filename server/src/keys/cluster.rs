@@ -48,8 +48,7 @@ impl ClusterKeys {
             Some(file) => Ok(Self::from_file(file)?),
             None => {
                 let random = &mut |buffer: &mut [u8]| super::fill_random(buffer);
-                let secret =
-                    data_dir.read_or_create_secret(GENERATED_NAME, KEY_BYTES_MIN, random)?;
+                let secret = data_dir.read_or_create_secret(GENERATED_NAME, KEY_BYTES_MIN, random)?;
                 Ok(Self::from_secrets([secret]))
             }
         }
@@ -58,14 +57,9 @@ impl ClusterKeys {
     /// Reads a key file: one key a line, at most two, each at least 32 bytes as hex, base64 or plain text.
     /// The error names `--cluster-key-file` and never shows a key.
     pub fn from_file(path: &Path) -> Result<Self, SettingError> {
-        let wrong =
-            |expected: String| SettingError::new("--cluster-key-file", path.display(), expected);
+        let wrong = |expected: String| SettingError::new("--cluster-key-file", path.display(), expected);
         let text = read_secret_file(path).map_err(&wrong)?;
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         if lines.is_empty() || lines.len() > KEYS_MAX {
             return Err(wrong(format!(
                 "expected one key, or two on two lines (the first seals, both open), but it has {} lines. {HOW_TO_MAKE_ONE}",
@@ -73,11 +67,7 @@ impl ClusterKeys {
             )));
         }
         let secrets: Vec<Vec<u8>> = lines.iter().map(|line| decode(line)).collect();
-        if let Some((line, short)) = secrets
-            .iter()
-            .enumerate()
-            .find(|(_, secret)| secret.len() < KEY_BYTES_MIN)
-        {
+        if let Some((line, short)) = secrets.iter().enumerate().find(|(_, secret)| secret.len() < KEY_BYTES_MIN) {
             return Err(wrong(format!(
                 "expected at least {KEY_BYTES_MIN} bytes a key as hex, base64 or plain text, but the key on line {} has {}. {HOW_TO_MAKE_ONE}",
                 line + 1,
@@ -85,9 +75,7 @@ impl ClusterKeys {
             )));
         }
         if secrets.len() == 2 && secrets[0] == secrets[1] {
-            return Err(wrong(
-                "expected two different keys, but both lines hold the same".into(),
-            ));
+            return Err(wrong("expected two different keys, but both lines hold the same".into()));
         }
         Ok(Self::from_secrets(secrets))
     }
@@ -95,10 +83,7 @@ impl ClusterKeys {
     /// Keys from bytes that are secret and random already; the first seals.
     pub fn from_secrets(secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
-        let roots: Vec<hkdf::Prk> = secrets
-            .into_iter()
-            .map(|secret| salt.extract(&secret))
-            .collect();
+        let roots: Vec<hkdf::Prk> = secrets.into_iter().map(|secret| salt.extract(&secret)).collect();
         assert!(!roots.is_empty(), "at least one cluster key");
         Self { roots }
     }
@@ -123,22 +108,17 @@ pub(super) fn read_secret_file(path: &Path) -> Result<String, String> {
     let refused = |error: std::io::Error| format!("expected a file to read, but {error}");
     let file = std::fs::File::open(path).map_err(refused)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(refused)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("expected a file of at most {FILE_BYTES_MAX} bytes"));
     }
     warn_if_others_read(path);
-    String::from_utf8(bytes)
-        .map_err(|_| format!("expected text, but the file is binary. {HOW_TO_MAKE_ONE}"))
+    String::from_utf8(bytes).map_err(|_| format!("expected text, but the file is binary. {HOW_TO_MAKE_ONE}"))
 }
 
 fn warn_if_others_read(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path)
-        .map(|meta| meta.permissions().mode())
-        .unwrap_or(0);
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or(0);
     if mode & 0o007 != 0 {
         tracing::warn!(file = %path.display(), "everybody on this machine may read or change this secret: chmod 600 it");
     }
@@ -149,23 +129,13 @@ fn decode(line: &str) -> Vec<u8> {
     let hex: Option<Vec<u8>> = line
         .as_bytes()
         .chunks(2)
-        .map(|pair| {
-            u8::from_str_radix(
-                std::str::from_utf8(pair)
-                    .ok()
-                    .filter(|pair| pair.len() == 2)?,
-                16,
-            )
-            .ok()
-        })
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
         .collect();
     if let Some(bytes) = hex.filter(|bytes| bytes.len() >= KEY_BYTES_MIN) {
         return bytes;
     }
     let alphabets = [alphabet::STANDARD, alphabet::URL_SAFE];
-    let base64 = alphabets
-        .iter()
-        .find_map(|alphabet| GeneralPurpose::new(alphabet, BASE64).decode(line).ok());
+    let base64 = alphabets.iter().find_map(|alphabet| GeneralPurpose::new(alphabet, BASE64).decode(line).ok());
     match base64.filter(|bytes| bytes.len() >= KEY_BYTES_MIN) {
         Some(bytes) => bytes,
         None => line.as_bytes().to_vec(),
@@ -185,9 +155,7 @@ mod tests {
     }
 
     fn same(a: &ClusterKeys, b: &ClusterKeys) -> bool {
-        Sealer::new(b)
-            .open("test", &Sealer::new(a).seal("test", b"x"))
-            .is_some()
+        Sealer::new(b).open("test", &Sealer::new(a).seal("test", b"x")).is_some()
     }
 
     #[test]
@@ -197,12 +165,7 @@ mod tests {
         let from_bytes = ClusterKeys::from_secrets([bytes.clone()]);
         let standard = base64::engine::general_purpose::STANDARD.encode(&bytes);
         let url = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes);
-        for text in [
-            hex.clone(),
-            hex.to_uppercase() + "\n",
-            standard,
-            format!("  {url}\r\n\n"),
-        ] {
+        for text in [hex.clone(), hex.to_uppercase() + "\n", standard, format!("  {url}\r\n\n")] {
             assert!(same(&from_bytes, &keys_in(&text).unwrap()), "{text}");
         }
     }
@@ -210,21 +173,12 @@ mod tests {
     #[test]
     fn a_long_plain_text_is_a_key_and_a_short_one_is_not() {
         let text = "a horse, a staple, a battery, and some more words";
-        assert!(same(
-            &ClusterKeys::from_secrets([text.into()]),
-            &keys_in(text).unwrap()
-        ));
+        assert!(same(&ClusterKeys::from_secrets([text.into()]), &keys_in(text).unwrap()));
         let told = keys_in("correct horse").unwrap_err();
         assert!(told.starts_with("--cluster-key-file = "), "{told}");
-        assert!(
-            told.contains("expected at least 32 bytes") && told.contains("line 1 has 13"),
-            "{told}"
-        );
+        assert!(told.contains("expected at least 32 bytes") && told.contains("line 1 has 13"), "{told}");
         assert!(told.contains("head -c 32 /dev/urandom | base64"), "{told}");
-        assert!(
-            !told.contains("horse"),
-            "an error must not show a key: {told}"
-        );
+        assert!(!told.contains("horse"), "an error must not show a key: {told}");
     }
 
     #[test]
@@ -233,32 +187,15 @@ mod tests {
         assert!(keys_in("\n").unwrap_err().contains("0 lines"));
         let three = [key('!'), key('?'), key('-')].join("\n");
         assert!(keys_in(three).unwrap_err().contains("3 lines"));
-        assert!(
-            keys_in(format!("{0}\n{0}\n", key('!')))
-                .unwrap_err()
-                .contains("two different keys")
-        );
-        assert!(
-            keys_in([0xff; 40])
-                .unwrap_err()
-                .contains("the file is binary")
-        );
-        assert!(
-            keys_in([b'a'; 20_000])
-                .unwrap_err()
-                .contains("at most 16384 bytes")
-        );
+        assert!(keys_in(format!("{0}\n{0}\n", key('!'))).unwrap_err().contains("two different keys"));
+        assert!(keys_in([0xff; 40]).unwrap_err().contains("the file is binary"));
+        assert!(keys_in([b'a'; 20_000]).unwrap_err().contains("at most 16384 bytes"));
     }
 
     #[test]
     fn a_missing_file_names_the_option_and_the_file() {
-        let told = ClusterKeys::from_file(Path::new("/nonexistent/key"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.contains("--cluster-key-file = \"/nonexistent/key\": expected a file to read"),
-            "{told}"
-        );
+        let told = ClusterKeys::from_file(Path::new("/nonexistent/key")).unwrap_err().to_string();
+        assert!(told.contains("--cluster-key-file = \"/nonexistent/key\": expected a file to read"), "{told}");
     }
 
     #[test]
@@ -275,18 +212,13 @@ mod tests {
         let config = Config::read(&argv, &|_| None).expect("defaults");
         let open = async || {
             let random = &mut |buffer: &mut [u8]| crate::keys::fill_random(buffer);
-            let data_dir = DataDir::open(&path, std::time::Duration::ZERO, 1, random)
-                .await
-                .expect("a data directory");
+            let data_dir = DataDir::open(&path, std::time::Duration::ZERO, 1, random).await.expect("a data directory");
             ClusterKeys::for_hub(&config, &data_dir).expect("a key")
         };
         let (first, second) = (open().await, open().await);
         assert!(same(&first, &second));
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path.join(GENERATED_NAME))
-            .expect("the key file")
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(path.join(GENERATED_NAME)).expect("the key file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -42,9 +42,7 @@ impl fmt::Debug for PeerNonce {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerAuthError {
     /// A header is missing or cannot be read.
-    #[error(
-        "header {0} is missing or malformed: expected a call signed by a hub with the cluster key"
-    )]
+    #[error("header {0} is missing or malformed: expected a call signed by a hub with the cluster key")]
     Header(&'static str),
     /// The clocks differ too much, or it is an old recording.
     #[error(
@@ -55,9 +53,7 @@ pub enum PeerAuthError {
         off_ms: u64,
     },
     /// Signed with another key, or changed on the way.
-    #[error(
-        "the signature does not fit: expected one made with a key of this hub's --cluster-key-file"
-    )]
+    #[error("the signature does not fit: expected one made with a key of this hub's --cluster-key-file")]
     Signature,
     /// The same call came before, or one so old that this cannot be ruled out.
     #[error("this call was seen before")]
@@ -80,19 +76,10 @@ impl PeerAuth {
     /// For the hub `own`, over these keys.
     pub fn new(keys: &ClusterKeys, own: HubId) -> Self {
         let derive = |root: &hkdf::Prk| -> hmac::Key {
-            root.expand(&[b"peer-auth"], hmac::HMAC_SHA256)
-                .expect("32 bytes are within what HKDF-SHA256 gives")
-                .into()
+            root.expand(&[b"peer-auth"], hmac::HMAC_SHA256).expect("32 bytes are within what HKDF-SHA256 gives").into()
         };
         let keys = keys.roots().iter().map(derive).collect();
-        Self {
-            own,
-            keys,
-            guard: Arc::new(Mutex::new(ReplayGuard::new(
-                PEER_AUTH_WINDOW_MS,
-                NONCES_MAX,
-            ))),
-        }
+        Self { own, keys, guard: Arc::new(Mutex::new(ReplayGuard::new(PEER_AUTH_WINDOW_MS, NONCES_MAX))) }
     }
 
     /// Signs a call: puts the headers in, and answers with the nonce that the answer must fit.
@@ -130,8 +117,7 @@ impl PeerAuth {
     ) -> Result<PeerNonce, PeerAuthError> {
         let time: u64 = parsed(headers, &TIME, "tidegate-peer-time")?;
         let nonce = text(headers, &NONCE, "tidegate-peer-nonce")?;
-        let nonce = u128::from_str_radix(nonce, 16)
-            .map_err(|_| PeerAuthError::Header("tidegate-peer-nonce"))?;
+        let nonce = u128::from_str_radix(nonce, 16).map_err(|_| PeerAuthError::Header("tidegate-peer-nonce"))?;
         let to: Option<HubId> = match headers.contains_key(TO) {
             true => Some(parsed(headers, &TO, "tidegate-peer-to")?),
             false => None,
@@ -145,9 +131,7 @@ impl PeerAuth {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         match guard.take(nonce.0, time, now_unix_ms) {
             Ok(()) => Ok(nonce),
-            Err(Stale::Clock) => Err(PeerAuthError::Clock {
-                off_ms: time.abs_diff(now_unix_ms),
-            }),
+            Err(Stale::Clock) => Err(PeerAuthError::Clock { off_ms: time.abs_diff(now_unix_ms) }),
             Err(Stale::Seen | Stale::Forgotten) => Err(PeerAuthError::Replay),
         }
     }
@@ -189,18 +173,12 @@ impl PeerAuth {
 
     fn verify(&self, parts: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), PeerAuthError> {
         let given = text(headers, &MAC, "tidegate-peer-mac")?;
-        let given = URL_SAFE_NO_PAD
-            .decode(given)
-            .map_err(|_| PeerAuthError::Header("tidegate-peer-mac"))?;
+        let given = URL_SAFE_NO_PAD.decode(given).map_err(|_| PeerAuthError::Header("tidegate-peer-mac"))?;
         let fits = |key: &hmac::Key| {
             let made = context(key, parts, body).sign();
             aws_lc_rs::constant_time::verify_slices_are_equal(made.as_ref(), &given).is_ok()
         };
-        if self.keys.iter().any(fits) {
-            Ok(())
-        } else {
-            Err(PeerAuthError::Signature)
-        }
+        if self.keys.iter().any(fits) { Ok(()) } else { Err(PeerAuthError::Signature) }
     }
 }
 
@@ -211,18 +189,9 @@ impl fmt::Debug for PeerAuth {
 }
 
 /// The parts stand on a line each; none of them can hold a line break, and the body comes last.
-fn request_parts(
-    method: &Method,
-    path: &str,
-    to: Option<HubId>,
-    time: u64,
-    nonce: PeerNonce,
-) -> String {
+fn request_parts(method: &Method, path: &str, to: Option<HubId>, time: u64, nonce: PeerNonce) -> String {
     let to = to.map_or_else(String::new, |to| to.to_string());
-    format!(
-        "request\n{method}\n{path}\n{to}\n{time}\n{:032x}\n",
-        nonce.0
-    )
+    format!("request\n{method}\n{path}\n{to}\n{time}\n{:032x}\n", nonce.0)
 }
 
 fn response_parts(status: StatusCode, time: u64, nonce: PeerNonce) -> String {
@@ -240,15 +209,8 @@ fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("hex and base64 are fit for a header")
 }
 
-fn text<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-    shown: &'static str,
-) -> Result<&'a str, PeerAuthError> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .ok_or(PeerAuthError::Header(shown))
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName, shown: &'static str) -> Result<&'a str, PeerAuthError> {
+    headers.get(name).and_then(|value| value.to_str().ok()).ok_or(PeerAuthError::Header(shown))
 }
 
 fn parsed<T: std::str::FromStr>(
@@ -256,9 +218,7 @@ fn parsed<T: std::str::FromStr>(
     name: &HeaderName,
     shown: &'static str,
 ) -> Result<T, PeerAuthError> {
-    text(headers, name, shown)?
-        .parse()
-        .map_err(|_| PeerAuthError::Header(shown))
+    text(headers, name, shown)?.parse().map_err(|_| PeerAuthError::Header(shown))
 }
 
 #[cfg(test)]
@@ -270,31 +230,16 @@ mod tests {
     const NOW: u64 = 1_800_000_000_000;
 
     fn auth(letters: &[u8], own: HubId) -> PeerAuth {
-        PeerAuth::new(
-            &ClusterKeys::from_secrets(letters.iter().map(|letter| vec![*letter; 32])),
-            own,
-        )
+        PeerAuth::new(&ClusterKeys::from_secrets(letters.iter().map(|letter| vec![*letter; 32])), own)
     }
 
     fn signed(by: &PeerAuth, to: Option<HubId>, body: &[u8]) -> (HeaderMap, PeerNonce) {
         let mut headers = HeaderMap::new();
-        let nonce = by.sign_request(
-            &Method::POST,
-            "/peer/claim?x=1",
-            to,
-            body,
-            NOW,
-            &mut headers,
-        );
+        let nonce = by.sign_request(&Method::POST, "/peer/claim?x=1", to, body, NOW, &mut headers);
         (headers, nonce)
     }
 
-    fn taken(
-        by: &PeerAuth,
-        headers: &HeaderMap,
-        body: &[u8],
-        now: u64,
-    ) -> Result<PeerNonce, PeerAuthError> {
+    fn taken(by: &PeerAuth, headers: &HeaderMap, body: &[u8], now: u64) -> Result<PeerNonce, PeerAuthError> {
         by.verify_request(&Method::POST, "/peer/claim?x=1", headers, body, now)
     }
 
@@ -305,10 +250,7 @@ mod tests {
         assert_eq!(taken(&b, &headers, b"claim", NOW + 5), Ok(nonce));
         let mut answer = HeaderMap::new();
         b.sign_response(nonce, StatusCode::OK, b"granted", NOW + 5, &mut answer);
-        assert_eq!(
-            a.verify_response(nonce, StatusCode::OK, &answer, b"granted", NOW + 10),
-            Ok(())
-        );
+        assert_eq!(a.verify_response(nonce, StatusCode::OK, &answer, b"granted", NOW + 10), Ok(()));
     }
 
     #[test]
@@ -317,19 +259,9 @@ mod tests {
         let (headers, _) = signed(&a, Some(B), b"claim");
         let forged = Err(PeerAuthError::Signature);
         assert_eq!(taken(&b, &headers, b"other", NOW), forged);
-        assert_eq!(
-            b.verify_request(&Method::POST, "/peer/claim?x=2", &headers, b"claim", NOW),
-            forged
-        );
-        assert_eq!(
-            b.verify_request(&Method::PUT, "/peer/claim?x=1", &headers, b"claim", NOW),
-            forged
-        );
-        for name in [
-            "tidegate-peer-time",
-            "tidegate-peer-nonce",
-            "tidegate-peer-to",
-        ] {
+        assert_eq!(b.verify_request(&Method::POST, "/peer/claim?x=2", &headers, b"claim", NOW), forged);
+        assert_eq!(b.verify_request(&Method::PUT, "/peer/claim?x=1", &headers, b"claim", NOW), forged);
+        for name in ["tidegate-peer-time", "tidegate-peer-nonce", "tidegate-peer-to"] {
             let mut changed = headers.clone();
             changed.insert(name, HeaderValue::from_static("1800000000001000"));
             assert_eq!(taken(&b, &changed, b"claim", NOW), forged, "{name}");
@@ -337,10 +269,7 @@ mod tests {
         let mut without = headers.clone();
         without.remove(TO);
         assert_eq!(taken(&b, &without, b"claim", NOW), forged);
-        assert!(
-            taken(&b, &headers, b"claim", NOW).is_ok(),
-            "refused tries must not use up the call"
-        );
+        assert!(taken(&b, &headers, b"claim", NOW).is_ok(), "refused tries must not use up the call");
     }
 
     #[test]
@@ -348,33 +277,21 @@ mod tests {
         let (a, b) = (auth(b"k", A), auth(b"k", B));
         let (headers, _) = signed(&a, None, b"");
         assert!(taken(&b, &headers, b"", NOW).is_ok());
-        assert_eq!(
-            taken(&b.clone(), &headers, b"", NOW + 1),
-            Err(PeerAuthError::Replay)
-        );
+        assert_eq!(taken(&b.clone(), &headers, b"", NOW + 1), Err(PeerAuthError::Replay));
     }
 
     #[test]
     fn a_call_for_another_hub_is_refused_and_names_it() {
         let (headers, _) = signed(&auth(b"k", A), Some(B), b"");
-        assert_eq!(
-            taken(&auth(b"k", A), &headers, b"", NOW),
-            Err(PeerAuthError::Addressee(B))
-        );
+        assert_eq!(taken(&auth(b"k", A), &headers, b"", NOW), Err(PeerAuthError::Addressee(B)));
     }
 
     #[test]
     fn a_call_from_too_far_a_clock_says_how_far() {
         let (headers, _) = signed(&auth(b"k", A), None, b"");
         let b = auth(b"k", B);
-        assert_eq!(
-            taken(&b, &headers, b"", NOW + 60_001),
-            Err(PeerAuthError::Clock { off_ms: 60_001 })
-        );
-        assert_eq!(
-            taken(&b, &headers, b"", NOW - 60_001),
-            Err(PeerAuthError::Clock { off_ms: 60_001 })
-        );
+        assert_eq!(taken(&b, &headers, b"", NOW + 60_001), Err(PeerAuthError::Clock { off_ms: 60_001 }));
+        assert_eq!(taken(&b, &headers, b"", NOW - 60_001), Err(PeerAuthError::Clock { off_ms: 60_001 }));
         assert!(taken(&b, &headers, b"", NOW - 60_000).is_ok());
     }
 
@@ -386,18 +303,9 @@ mod tests {
         let mut answer = HeaderMap::new();
         b.sign_response(first, StatusCode::OK, b"yes", NOW, &mut answer);
         let forged = Err(PeerAuthError::Signature);
-        assert_eq!(
-            a.verify_response(second, StatusCode::OK, &answer, b"yes", NOW),
-            forged
-        );
-        assert_eq!(
-            a.verify_response(first, StatusCode::CONFLICT, &answer, b"yes", NOW),
-            forged
-        );
-        assert_eq!(
-            a.verify_response(first, StatusCode::OK, &answer, b"no", NOW),
-            forged
-        );
+        assert_eq!(a.verify_response(second, StatusCode::OK, &answer, b"yes", NOW), forged);
+        assert_eq!(a.verify_response(first, StatusCode::CONFLICT, &answer, b"yes", NOW), forged);
+        assert_eq!(a.verify_response(first, StatusCode::OK, &answer, b"no", NOW), forged);
     }
 
     #[test]
@@ -411,16 +319,10 @@ mod tests {
     #[test]
     fn a_missing_header_is_named() {
         let b = auth(b"k", B);
-        assert_eq!(
-            taken(&b, &HeaderMap::new(), b"", NOW),
-            Err(PeerAuthError::Header("tidegate-peer-time"))
-        );
+        assert_eq!(taken(&b, &HeaderMap::new(), b"", NOW), Err(PeerAuthError::Header("tidegate-peer-time")));
         let (mut headers, _) = signed(&auth(b"k", A), None, b"");
         headers.remove(MAC);
-        assert_eq!(
-            taken(&b, &headers, b"", NOW),
-            Err(PeerAuthError::Header("tidegate-peer-mac"))
-        );
+        assert_eq!(taken(&b, &headers, b"", NOW), Err(PeerAuthError::Header("tidegate-peer-mac")));
     }
 
     #[test]
@@ -430,9 +332,6 @@ mod tests {
         assert!(taken(&new_first, &headers, b"", NOW).is_ok());
         let (headers, _) = signed(&new_first, None, b"");
         assert!(taken(&old_first, &headers, b"", NOW).is_ok());
-        assert_eq!(
-            taken(&auth(b"x", A), &headers, b"", NOW),
-            Err(PeerAuthError::Signature)
-        );
+        assert_eq!(taken(&auth(b"x", A), &headers, b"", NOW), Err(PeerAuthError::Signature));
     }
 }

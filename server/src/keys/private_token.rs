@@ -17,32 +17,25 @@ pub struct PrivateToken {
 impl PrivateToken {
     /// Reads the first line of `--private-token-file`. The error names the option and never shows the token.
     pub fn from_file(path: &Path) -> Result<Self, SettingError> {
-        let wrong =
-            |expected: String| SettingError::new("--private-token-file", path.display(), expected);
+        let wrong = |expected: String| SettingError::new("--private-token-file", path.display(), expected);
         let text = read_secret_file(path).map_err(wrong)?;
         let token = text.lines().next().unwrap_or_default().trim();
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(wrong(
-                "expected a first line of visible ASCII characters without spaces".into(),
-            ));
+            return Err(wrong("expected a first line of visible ASCII characters without spaces".into()));
         }
         Ok(Self::new(token))
     }
 
     /// A token known already.
     pub fn new(token: &str) -> Self {
-        Self {
-            digest: digest::digest(&digest::SHA256, token.as_bytes()),
-        }
+        Self { digest: digest::digest(&digest::SHA256, token.as_bytes()) }
     }
 
     /// Whether a request carries the token as `Authorization: Bearer …`. Takes the same time for any wrong one.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-            scheme
-                .eq_ignore_ascii_case(b"bearer ")
-                .then_some(token.trim_ascii())
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
         });
         let given = digest::digest(&digest::SHA256, bearer.unwrap_or_default());
         constant_time::verify_slices_are_equal(given.as_ref(), self.digest.as_ref()).is_ok()
@@ -90,14 +83,8 @@ mod tests {
         assert!(read("a-token\n# a comment").unwrap().is_in(&headers));
         for text in ["", "\na-token", "two words"] {
             let told = read(text).unwrap_err();
-            assert!(
-                told.contains("--private-token-file") && told.contains("visible ASCII"),
-                "{told}"
-            );
-            assert!(
-                !told.contains("words"),
-                "an error must not show a token: {told}"
-            );
+            assert!(told.contains("--private-token-file") && told.contains("visible ASCII"), "{told}");
+            assert!(!told.contains("words"), "an error must not show a token: {told}");
         }
     }
 }

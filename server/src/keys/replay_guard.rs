@@ -26,12 +26,7 @@ pub(super) struct ReplayGuard {
 impl ReplayGuard {
     /// Takes times at most `window_ms` from now either way, and remembers at most `capacity` nonces.
     pub(super) fn new(window_ms: u64, capacity: usize) -> Self {
-        Self {
-            seen: BTreeSet::new(),
-            forgotten_to_ms: 0,
-            window_ms,
-            capacity,
-        }
+        Self { seen: BTreeSet::new(), forgotten_to_ms: 0, window_ms, capacity }
     }
 
     /// Whether `time_ms` is within the window.

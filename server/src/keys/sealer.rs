@@ -56,10 +56,7 @@ impl Sealer {
         self.keys.roots().iter().find_map(|root| {
             let mut text = body.to_vec();
             let key = message_key(root, purpose, salt_of(head));
-            let plain_bytes = key
-                .open_in_place(nonce_of(head), associated(purpose), &mut text)
-                .ok()?
-                .len();
+            let plain_bytes = key.open_in_place(nonce_of(head), associated(purpose), &mut text).ok()?.len();
             text.truncate(plain_bytes);
             Some(text)
         })
@@ -77,15 +74,8 @@ impl Seal for Sealer {
 }
 
 fn message_key(root: &hkdf::Prk, purpose: &str, salt: &[u8]) -> LessSafeKey {
-    let info = [
-        b"seal".as_slice(),
-        &[purpose.len() as u8],
-        purpose.as_bytes(),
-        salt,
-    ];
-    let okm = root
-        .expand(&info, &AES_256_GCM)
-        .expect("32 bytes are within what HKDF-SHA256 gives");
+    let info = [b"seal".as_slice(), &[purpose.len() as u8], purpose.as_bytes(), salt];
+    let okm = root.expand(&info, &AES_256_GCM).expect("32 bytes are within what HKDF-SHA256 gives");
     LessSafeKey::new(okm.into())
 }
 
@@ -98,8 +88,7 @@ fn salt_of(head: &[u8; HEAD_BYTES]) -> &[u8] {
 }
 
 fn nonce_of(head: &[u8; HEAD_BYTES]) -> Nonce {
-    Nonce::try_assume_unique_for_key(&head[1 + SALT_BYTES..])
-        .expect("the head ends with 12 bytes of nonce")
+    Nonce::try_assume_unique_for_key(&head[1 + SALT_BYTES..]).expect("the head ends with 12 bytes of nonce")
 }
 
 #[cfg(test)]
@@ -142,11 +131,7 @@ mod tests {
         let sealer = Sealer::new(&keys(b"a"));
         let sealed = sealer.seal("test", b"text");
         for length in 0..sealed.len() {
-            assert_eq!(
-                sealer.open("test", &sealed[..length]),
-                None,
-                "{length} bytes"
-            );
+            assert_eq!(sealer.open("test", &sealed[..length]), None, "{length} bytes");
         }
         assert_eq!(sealer.open("tests", &sealed), None);
         assert_eq!(Sealer::new(&keys(b"b")).open("test", &sealed), None);
@@ -154,11 +139,7 @@ mod tests {
 
     #[test]
     fn after_a_rotation_old_seals_open_and_new_ones_are_sealed_with_the_new_key() {
-        let (old, both, new) = (
-            Sealer::new(&keys(b"a")),
-            Sealer::new(&keys(b"ba")),
-            Sealer::new(&keys(b"b")),
-        );
+        let (old, both, new) = (Sealer::new(&keys(b"a")), Sealer::new(&keys(b"ba")), Sealer::new(&keys(b"b")));
         assert!(both.open("test", &old.seal("test", b"text")).is_some());
         let sealed = both.seal("test", b"text");
         assert!(new.open("test", &sealed).is_some());

@@ -39,9 +39,7 @@ pub enum TokenError {
     #[error("the resume token is malformed: expected the text that `welcome` gave, unchanged")]
     Malformed,
     /// Not made by this fleet with a key that still counts, or changed since.
-    #[error(
-        "the resume token was not issued by this fleet, was changed, or its key was rotated out"
-    )]
+    #[error("the resume token was not issued by this fleet, was changed, or its key was rotated out")]
     Forged,
     /// Too old.
     #[error("the resume token expired {ago_ms} ms ago")]
@@ -60,9 +58,7 @@ pub struct TokenMint {
 impl TokenMint {
     /// A mint over these keys; each hub with the same keys opens what the others issue.
     pub fn new(keys: &ClusterKeys) -> Self {
-        Self {
-            sealer: Sealer::new(keys),
-        }
+        Self { sealer: Sealer::new(keys) }
     }
 
     /// A token that says `body`; set the expiry to now plus [`TOKEN_LIFETIME_MS`].
@@ -75,19 +71,12 @@ impl TokenMint {
         if token.0.len() > TEXT_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
-        let sealed = URL_SAFE_NO_PAD
-            .decode(&token.0)
-            .map_err(|_| TokenError::Malformed)?;
-        let plain = self
-            .sealer
-            .open(PURPOSE, &sealed)
-            .ok_or(TokenError::Forged)?;
+        let sealed = URL_SAFE_NO_PAD.decode(&token.0).map_err(|_| TokenError::Malformed)?;
+        let plain = self.sealer.open(PURPOSE, &sealed).ok_or(TokenError::Forged)?;
         let body = decode(&plain).ok_or(TokenError::Malformed)?;
         let last_ms = body.expires_unix_ms.saturating_add(TOKEN_LEEWAY_MS);
         if now_unix_ms > last_ms {
-            return Err(TokenError::Expired {
-                ago_ms: now_unix_ms - body.expires_unix_ms,
-            });
+            return Err(TokenError::Expired { ago_ms: now_unix_ms - body.expires_unix_ms });
         }
         Ok(body)
     }
@@ -140,55 +129,30 @@ mod tests {
         let token = mint(b'a').issue(&BODY);
         assert_eq!(mint(b'a').open(&token, 0), Ok(BODY));
         assert_eq!(token.0.len(), 108);
-        assert!(
-            token
-                .0
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        );
+        assert!(token.0.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
     }
 
     #[test]
     fn a_token_expires_after_its_leeway() {
         let token = mint(b'a').issue(&BODY);
         assert_eq!(mint(b'a').open(&token, 1_060_000), Ok(BODY));
-        assert_eq!(
-            mint(b'a').open(&token, 1_060_001),
-            Err(TokenError::Expired { ago_ms: 60_001 })
-        );
+        assert_eq!(mint(b'a').open(&token, 1_060_001), Err(TokenError::Expired { ago_ms: 60_001 }));
     }
 
     #[test]
     fn a_foreign_changed_or_cut_token_is_forged() {
         let token = mint(b'a').issue(&BODY);
         assert_eq!(mint(b'b').open(&token, 0), Err(TokenError::Forged));
-        let changed = token.0.replacen(
-            &token.0[50..51],
-            if &token.0[50..51] == "A" { "B" } else { "A" },
-            1,
-        );
-        assert_eq!(
-            mint(b'a').open(&ResumeToken(changed), 0),
-            Err(TokenError::Forged)
-        );
-        assert_eq!(
-            mint(b'a').open(&ResumeToken(token.0[..96].into()), 0),
-            Err(TokenError::Forged)
-        );
-        assert_eq!(
-            mint(b'a').open(&ResumeToken(String::new()), 0),
-            Err(TokenError::Forged)
-        );
+        let changed = token.0.replacen(&token.0[50..51], if &token.0[50..51] == "A" { "B" } else { "A" }, 1);
+        assert_eq!(mint(b'a').open(&ResumeToken(changed), 0), Err(TokenError::Forged));
+        assert_eq!(mint(b'a').open(&ResumeToken(token.0[..96].into()), 0), Err(TokenError::Forged));
+        assert_eq!(mint(b'a').open(&ResumeToken(String::new()), 0), Err(TokenError::Forged));
     }
 
     #[test]
     fn what_is_no_token_is_malformed() {
         for text in ["not base64!", "a", &"A".repeat(600)] {
-            assert_eq!(
-                mint(b'a').open(&ResumeToken(text.into()), 0),
-                Err(TokenError::Malformed),
-                "{text}"
-            );
+            assert_eq!(mint(b'a').open(&ResumeToken(text.into()), 0), Err(TokenError::Malformed), "{text}");
         }
     }
 
@@ -197,10 +161,7 @@ mod tests {
         let keys = ClusterKeys::from_secrets([vec![b'a'; 32]]);
         let record = Sealer::new(&keys).seal("parked-session", &encode(&BODY));
         let token = ResumeToken(URL_SAFE_NO_PAD.encode(record));
-        assert_eq!(
-            TokenMint::new(&keys).open(&token, 0),
-            Err(TokenError::Forged)
-        );
+        assert_eq!(TokenMint::new(&keys).open(&token, 0), Err(TokenError::Forged));
     }
 
     #[test]
