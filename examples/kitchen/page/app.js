@@ -69,7 +69,11 @@ function hearKitchen(socket, board) {
       show();
       board.replace(tickets);
       tally(picked_up);
-      if (!remembered) forgotten(kitchen);
+      if (!remembered) {
+        // What was on its way to the lost memory will not be answered any more.
+        board.forgetPending();
+        forgotten(kitchen);
+      }
       if (awaited !== null) arrived();
     },
     ticket: ({ ticket }) => board.update(ticket),
