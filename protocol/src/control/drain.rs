@@ -5,9 +5,7 @@ use crate::id::{DrainId, HubId, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// Where a drain stands, as the status names it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// No drain.
@@ -29,15 +27,8 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the order in which a drain goes through them.
-    pub const ALL: [Self; 7] = [
-        Self::Serving,
-        Self::Noticing,
-        Self::Releasing,
-        Self::Held,
-        Self::Settling,
-        Self::Forcing,
-        Self::Drained,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Serving, Self::Noticing, Self::Releasing, Self::Held, Self::Settling, Self::Forcing, Self::Drained];
 
     /// The word that the API uses.
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +46,7 @@ impl Phase {
 
 /// Every session of the starting population and every arrival: one outcome each, or remaining.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SessionCounts {
     /// Sessions held when the drain began.
     pub at_start: u64,
@@ -100,6 +92,7 @@ pub struct SuccessorReport {
 
 /// Answer of `POST`, `GET` and `DELETE /v1/drain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DrainStatus {
     /// Where it stands.
     pub phase: Phase,
@@ -172,6 +165,7 @@ pub struct ReportSessions {
 
 /// What clients were told and what they said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ClientCounts {
     /// Clients that were sent a notice.
     pub notified: u64,
@@ -185,6 +179,7 @@ pub struct ClientCounts {
 
 /// Messages, counted by reconciling the offsets on both sides of each handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MessageCounts {
     /// Sent again by the successor.
     pub replayed: u64,
@@ -198,6 +193,7 @@ pub struct MessageCounts {
 
 /// For how long moved sessions that had a connection were without service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GapMs {
     /// Half of them no longer than this; null when nobody was measured.
     pub p50: Option<u64>,
@@ -313,42 +309,23 @@ mod tests {
             text,
             r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null}"#
         );
-        assert_eq!(
-            serde_json::from_str::<DrainStatus>(&text).unwrap(),
-            DrainStatus::default()
-        );
+        assert_eq!(serde_json::from_str::<DrainStatus>(&text).unwrap(), DrainStatus::default());
     }
 
     #[test]
     fn phases_and_results_are_the_words_of_the_contract() {
         for phase in Phase::ALL {
-            assert_eq!(
-                serde_json::to_string(&phase).unwrap(),
-                format!("\"{}\"", phase.as_str())
-            );
+            assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{}\"", phase.as_str()));
         }
-        for result in [
-            DrainResult::Drained,
-            DrainResult::Forced,
-            DrainResult::Cancelled,
-        ] {
-            assert_eq!(
-                serde_json::to_string(&result).unwrap(),
-                format!("\"{}\"", result.as_str())
-            );
+        for result in [DrainResult::Drained, DrainResult::Forced, DrainResult::Cancelled] {
+            assert_eq!(serde_json::to_string(&result).unwrap(), format!("\"{}\"", result.as_str()));
         }
     }
 
     #[test]
     fn a_reports_account_carries_resumed_beside_the_outcomes() {
-        let sessions = ReportSessions {
-            counts: SessionCounts {
-                at_start: 2,
-                moved: 2,
-                ..SessionCounts::default()
-            },
-            resumed: 1,
-        };
+        let sessions =
+            ReportSessions { counts: SessionCounts { at_start: 2, moved: 2, ..SessionCounts::default() }, resumed: 1 };
         assert_eq!(
             serde_json::to_string(&sessions).unwrap(),
             r#"{"at_start":2,"arrived":0,"moved":2,"parked":0,"left":0,"forced":0,"unconfirmed":0,"remaining":0,"resumed":1}"#

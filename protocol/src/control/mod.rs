@@ -9,17 +9,15 @@ mod policy;
 mod publish;
 
 pub use drain::{
-    ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer,
-    PlanShare, PlanStage, ReportSessions, SessionCounts, StageReport, SuccessorReport, WaitingFor,
+    ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanShare, PlanStage,
+    ReportSessions, SessionCounts, StageReport, SuccessorReport, WaitingFor,
 };
 pub use policy::{
-    DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX,
-    TEXT_MAX_BYTES, TRIGGER_MAX_BYTES,
+    DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,
+    TRIGGER_MAX_BYTES,
 };
 pub use policy::{DrainRequest, Gate, GateRequest, OnOrphan, Policy, PolicyError, Rest, Trigger};
-pub use publish::{
-    Payload, PublishAnswer, PublishRequest, Scope, SessionInfo, SessionPhase, SessionsPage, Target,
-};
+pub use publish::{Payload, PublishAnswer, PublishRequest, Scope, SessionInfo, SessionPhase, SessionsPage, Target};
 
 use crate::id::{HubId, Incarnation};
 use serde::{Deserialize, Serialize};
@@ -27,9 +25,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// What a hub says of itself to its peers and to operators.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HubState {
     /// Takes sessions from anywhere.
@@ -149,8 +145,7 @@ mod tests {
 
     #[test]
     fn a_problem_carries_its_extra_members_beside_the_standard_ones() {
-        let problem = Problem::new(422, "impossible-policy", "Impossible policy", "too long")
-            .with("deadline_ms", 1000);
+        let problem = Problem::new(422, "impossible-policy", "Impossible policy", "too long").with("deadline_ms", 1000);
         let text = serde_json::to_string(&problem).unwrap();
         assert_eq!(
             text,
@@ -161,16 +156,8 @@ mod tests {
 
     #[test]
     fn hub_states_are_the_words_of_the_contract() {
-        for state in [
-            HubState::Serving,
-            HubState::WillDrain,
-            HubState::Draining,
-            HubState::Drained,
-        ] {
-            assert_eq!(
-                serde_json::to_string(&state).unwrap(),
-                format!("\"{}\"", state.as_str())
-            );
+        for state in [HubState::Serving, HubState::WillDrain, HubState::Draining, HubState::Drained] {
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("\"{}\"", state.as_str()));
         }
     }
 }

@@ -185,18 +185,11 @@ pub enum PolicyError {
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong {
-                notice_ms,
-                window_ms,
-                settle_ms,
-                deadline_ms,
-            } => write!(
+            Self::TooLong { notice_ms, window_ms, settle_ms, deadline_ms } => write!(
                 f,
                 "notice_ms {notice_ms} + window_ms {window_ms} + settle_ms {settle_ms} = {} is more than deadline_ms {deadline_ms}: \
                  shorten one of the three or raise the deadline",
-                notice_ms
-                    .saturating_add(*window_ms)
-                    .saturating_add(*settle_ms)
+                notice_ms.saturating_add(*window_ms).saturating_add(*settle_ms)
             ),
             Self::Field { name, detail } => write!(f, "{name}: {detail}"),
         }
@@ -208,19 +201,9 @@ impl std::error::Error for PolicyError {}
 impl PolicyError {
     /// This error as an answer.
     pub fn problem(&self) -> super::Problem {
-        let problem = super::Problem::new(
-            422,
-            "impossible-policy",
-            "Impossible drain policy",
-            self.to_string(),
-        );
+        let problem = super::Problem::new(422, "impossible-policy", "Impossible drain policy", self.to_string());
         match self {
-            Self::TooLong {
-                notice_ms,
-                window_ms,
-                settle_ms,
-                deadline_ms,
-            } => problem
+            Self::TooLong { notice_ms, window_ms, settle_ms, deadline_ms } => problem
                 .with("notice_ms", *notice_ms)
                 .with("window_ms", *window_ms)
                 .with("settle_ms", *settle_ms)
@@ -232,9 +215,7 @@ impl PolicyError {
 
 impl Default for Policy {
     fn default() -> Self {
-        DrainRequest::default()
-            .resolve()
-            .expect("the defaults fit, as a test shows")
+        DrainRequest::default().resolve().expect("the defaults fit, as a test shows")
     }
 }
 
@@ -242,12 +223,7 @@ impl DrainRequest {
     /// Fills in the defaults, shrunk in proportion to a deadline below the default one and then to
     /// what explicit spans leave of it; says what is impossible.
     pub fn resolve(&self) -> Result<Policy, PolicyError> {
-        let deadline_ms = in_range(
-            "deadline_ms",
-            self.deadline_ms.unwrap_or(DEADLINE_MS),
-            1,
-            DEADLINE_MAX_MS,
-        )?;
+        let deadline_ms = in_range("deadline_ms", self.deadline_ms.unwrap_or(DEADLINE_MS), 1, DEADLINE_MAX_MS)?;
         let [notice_ms, window_ms, settle_ms] = self.spans(deadline_ms)?;
         Ok(Policy {
             notice_ms,
@@ -261,12 +237,7 @@ impl DrainRequest {
             texts: self.texts()?,
             reason: bounded_text("reason", self.reason.as_deref(), REASON_MAX_BYTES)?,
             on_orphan: self.on_orphan.unwrap_or_default(),
-            lease_ms: in_range(
-                "lease_ms",
-                self.lease_ms.unwrap_or(LEASE_MS),
-                LEASE_MIN_MS,
-                DEADLINE_MAX_MS,
-            )?,
+            lease_ms: in_range("lease_ms", self.lease_ms.unwrap_or(LEASE_MS), LEASE_MIN_MS, DEADLINE_MAX_MS)?,
             trigger: self.trigger()?,
         })
     }
@@ -275,118 +246,59 @@ impl DrainRequest {
     /// `min(1, deadline / default deadline)`, or its share of what the given ones leave.
     fn spans(&self, deadline_ms: u64) -> Result<[u64; 3], PolicyError> {
         let given = [self.notice_ms, self.window_ms, self.settle_ms];
-        let explicit_ms = given
-            .iter()
-            .flatten()
-            .fold(0u64, |sum, ms| sum.saturating_add(*ms));
+        let explicit_ms = given.iter().flatten().fold(0u64, |sum, ms| sum.saturating_add(*ms));
         if explicit_ms > deadline_ms {
             let [notice_ms, window_ms, settle_ms] = given.map(Option::unwrap_or_default);
-            return Err(PolicyError::TooLong {
-                notice_ms,
-                window_ms,
-                settle_ms,
-                deadline_ms,
-            });
+            return Err(PolicyError::TooLong { notice_ms, window_ms, settle_ms, deadline_ms });
         }
-        let defaults = [NOTICE_MS, WINDOW_MS, SETTLE_MS]
-            .map(|ms| shrink(ms, deadline_ms.min(DEADLINE_MS), DEADLINE_MS));
-        let wanted_ms: u64 = given
-            .iter()
-            .zip(defaults)
-            .filter(|(given, _)| given.is_none())
-            .map(|(_, ms)| ms)
-            .sum();
+        let defaults =
+            [NOTICE_MS, WINDOW_MS, SETTLE_MS].map(|ms| shrink(ms, deadline_ms.min(DEADLINE_MS), DEADLINE_MS));
+        let wanted_ms: u64 = given.iter().zip(defaults).filter(|(given, _)| given.is_none()).map(|(_, ms)| ms).sum();
         let room_ms = deadline_ms - explicit_ms;
-        let fitted = defaults.map(|ms| {
-            if wanted_ms > room_ms {
-                shrink(ms, room_ms, wanted_ms)
-            } else {
-                ms
-            }
-        });
+        let fitted = defaults.map(|ms| if wanted_ms > room_ms { shrink(ms, room_ms, wanted_ms) } else { ms });
         Ok(std::array::from_fn(|i| given[i].unwrap_or(fitted[i])))
     }
 
     fn in_flight(&self) -> Result<u32, PolicyError> {
-        let value = in_range(
-            "max_in_flight",
-            self.max_in_flight.unwrap_or(MAX_IN_FLIGHT),
-            1,
-            MAX_IN_FLIGHT_LIMIT,
-        )?;
+        let value = in_range("max_in_flight", self.max_in_flight.unwrap_or(MAX_IN_FLIGHT), 1, MAX_IN_FLIGHT_LIMIT)?;
         Ok(u32::try_from(value).expect("in range, and the range fits"))
     }
 
     fn stages(&self) -> Result<Vec<u8>, PolicyError> {
         let asked = self.stages.as_deref().unwrap_or(&STAGES);
-        let refuse = |what: String| {
-            Err(PolicyError::Field {
-                name: "stages",
-                detail: what,
-            })
-        };
+        let refuse = |what: String| Err(PolicyError::Field { name: "stages", detail: what });
         if asked.is_empty() || asked.len() > STAGES_MAX {
-            return refuse(format!(
-                "{} stages: give 1 to {STAGES_MAX} percentages that add to 100",
-                asked.len()
-            ));
+            return refuse(format!("{} stages: give 1 to {STAGES_MAX} percentages that add to 100", asked.len()));
         }
         if let Some(bad) = asked.iter().find(|percent| !(1..=100).contains(*percent)) {
             return refuse(format!("{bad} is not a percentage from 1 to 100"));
         }
         let sum: u64 = asked.iter().sum();
         if sum != 100 {
-            return refuse(format!(
-                "the percentages {asked:?} add to {sum}: they must add to 100"
-            ));
+            return refuse(format!("the percentages {asked:?} add to {sum}: they must add to 100"));
         }
-        Ok(asked
-            .iter()
-            .map(|percent| u8::try_from(*percent).expect("at most 100, checked above"))
-            .collect())
+        Ok(asked.iter().map(|percent| u8::try_from(*percent).expect("at most 100, checked above")).collect())
     }
 
     fn gate(&self, deadline_ms: u64) -> Result<Gate, PolicyError> {
         let asked = self.gate.unwrap_or_default();
-        let percent = in_range(
-            "gate.back_min_percent",
-            asked.back_min_percent.unwrap_or(BACK_MIN_PERCENT),
-            0,
-            100,
-        )?;
+        let percent = in_range("gate.back_min_percent", asked.back_min_percent.unwrap_or(BACK_MIN_PERCENT), 0, 100)?;
         let default_ms = shrink(WAIT_MAX_MS, deadline_ms.min(DEADLINE_MS), DEADLINE_MS);
-        let wait_max_ms = in_range(
-            "gate.wait_max_ms",
-            asked.wait_max_ms.unwrap_or(default_ms),
-            0,
-            DEADLINE_MAX_MS,
-        )?;
-        Ok(Gate {
-            back_min_percent: u8::try_from(percent).expect("at most 100, checked above"),
-            wait_max_ms,
-        })
+        let wait_max_ms = in_range("gate.wait_max_ms", asked.wait_max_ms.unwrap_or(default_ms), 0, DEADLINE_MAX_MS)?;
+        Ok(Gate { back_min_percent: u8::try_from(percent).expect("at most 100, checked above"), wait_max_ms })
     }
 
     fn texts(&self) -> Result<BTreeMap<String, String>, PolicyError> {
         let texts = self.texts.clone().unwrap_or_default();
         if texts.len() > LANGUAGES_MAX {
             let detail = format!("{} languages: give at most {LANGUAGES_MAX}", texts.len());
-            return Err(PolicyError::Field {
-                name: "texts",
-                detail,
-            });
+            return Err(PolicyError::Field { name: "texts", detail });
         }
         for (language, text) in &texts {
-            let letters = language
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let letters = language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             if language.is_empty() || language.len() > LANGUAGE_MAX_BYTES || !letters {
-                let detail =
-                    format!("{language:?} is not a language tag such as \"en\" or \"pt-BR\"");
-                return Err(PolicyError::Field {
-                    name: "texts",
-                    detail,
-                });
+                let detail = format!("{language:?} is not a language tag such as \"en\" or \"pt-BR\"");
+                return Err(PolicyError::Field { name: "texts", detail });
             }
             bounded_text("texts", Some(text), TEXT_MAX_BYTES)?;
         }
@@ -400,10 +312,7 @@ impl DrainRequest {
         let bytes = Value::Object(trigger.clone()).to_string().len();
         if bytes > TRIGGER_MAX_BYTES {
             let detail = format!("{bytes} bytes of JSON: give at most {TRIGGER_MAX_BYTES}");
-            return Err(PolicyError::Field {
-                name: "trigger",
-                detail,
-            });
+            return Err(PolicyError::Field { name: "trigger", detail });
         }
         Ok(Some(trigger.clone()))
     }
@@ -419,22 +328,14 @@ fn in_range(name: &'static str, value: u64, min: u64, max: u64) -> Result<u64, P
     if (min..=max).contains(&value) {
         return Ok(value);
     }
-    Err(PolicyError::Field {
-        name,
-        detail: format!("{value} is out of range: give {min} to {max}"),
-    })
+    Err(PolicyError::Field { name, detail: format!("{value} is out of range: give {min} to {max}") })
 }
 
-fn bounded_text(
-    name: &'static str,
-    text: Option<&str>,
-    max_bytes: usize,
-) -> Result<Option<String>, PolicyError> {
+fn bounded_text(name: &'static str, text: Option<&str>, max_bytes: usize) -> Result<Option<String>, PolicyError> {
     match text {
-        Some(text) if text.len() > max_bytes => Err(PolicyError::Field {
-            name,
-            detail: format!("{} bytes: give at most {max_bytes}", text.len()),
-        }),
+        Some(text) if text.len() > max_bytes => {
+            Err(PolicyError::Field { name, detail: format!("{} bytes: give at most {max_bytes}", text.len()) })
+        }
         text => Ok(text.map(str::to_owned)),
     }
 }

@@ -35,22 +35,10 @@ struct RawTarget {
 impl From<Target> for RawTarget {
     fn from(target: Target) -> Self {
         match target {
-            Target::All => Self {
-                all: Some(true),
-                ..Self::default()
-            },
-            Target::Session(id) => Self {
-                session: Some(id),
-                ..Self::default()
-            },
-            Target::User(name) => Self {
-                user: Some(name),
-                ..Self::default()
-            },
-            Target::Channel(name) => Self {
-                channel: Some(name),
-                ..Self::default()
-            },
+            Target::All => Self { all: Some(true), ..Self::default() },
+            Target::Session(id) => Self { session: Some(id), ..Self::default() },
+            Target::User(name) => Self { user: Some(name), ..Self::default() },
+            Target::Channel(name) => Self { channel: Some(name), ..Self::default() },
         }
     }
 }
@@ -64,17 +52,15 @@ impl TryFrom<RawTarget> for Target {
             (None, Some(id), None, None) => Ok(Self::Session(id)),
             (None, None, Some(name), None) if !name.is_empty() => Ok(Self::User(name)),
             (None, None, None, Some(name)) if !name.is_empty() => Ok(Self::Channel(name)),
-            (Some(false), None, None, None) => Err(
-                "`to.all` is false: say {\"all\":true}, or name a session, user or channel".into(),
-            ),
+            (Some(false), None, None, None) => {
+                Err("`to.all` is false: say {\"all\":true}, or name a session, user or channel".into())
+            }
             (None, None, Some(_), None) => Err("`to.user` is empty: name a user".into()),
             (None, None, None, Some(_)) => Err("`to.channel` is empty: name a channel".into()),
             (None, None, None, None) => {
                 Err("`to` names nobody: give exactly one of all, session, user, channel".into())
             }
-            _ => Err(
-                "`to` names more than one: give exactly one of all, session, user, channel".into(),
-            ),
+            _ => Err("`to` names more than one: give exactly one of all, session, user, channel".into()),
         }
     }
 }
@@ -154,17 +140,9 @@ impl TryFrom<RawPublish> for PublishRequest {
         if let Some(key) = &raw.idempotency_key
             && (key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES)
         {
-            return Err(format!(
-                "`idempotency_key` has {} bytes: give 1 to {IDEMPOTENCY_KEY_MAX_BYTES}",
-                key.len()
-            ));
+            return Err(format!("`idempotency_key` has {} bytes: give 1 to {IDEMPOTENCY_KEY_MAX_BYTES}", key.len()));
         }
-        Ok(Self {
-            to: raw.to,
-            payload,
-            scope: raw.scope,
-            idempotency_key: raw.idempotency_key,
-        })
+        Ok(Self { to: raw.to, payload, scope: raw.scope, idempotency_key: raw.idempotency_key })
     }
 }
 
@@ -274,9 +252,7 @@ mod tests {
     #[test]
     fn json_payloads_keep_the_senders_bytes() {
         let request = publish(r#"{"to":{"all":true},"json":{"b" : 1.10, "a":[ ]}}"#).unwrap();
-        let Payload::Json(json) = &request.payload else {
-            panic!("expected json, got {:?}", request.payload)
-        };
+        let Payload::Json(json) = &request.payload else { panic!("expected json, got {:?}", request.payload) };
         assert_eq!(json.get(), r#"{"b" : 1.10, "a":[ ]}"#);
         assert_eq!(request.scope, Scope::Fleet, "fleet is the default scope");
     }
@@ -289,50 +265,25 @@ mod tests {
 
     #[test]
     fn a_request_survives_the_way_to_the_wire_and_back() {
-        let text =
-            r#"{"to":{"channel":"news"},"base64":"AAE=","scope":"hub","idempotency_key":"k1"}"#;
-        assert_eq!(
-            serde_json::to_string(&publish(text).unwrap()).unwrap(),
-            text
-        );
+        let text = r#"{"to":{"channel":"news"},"base64":"AAE=","scope":"hub","idempotency_key":"k1"}"#;
+        assert_eq!(serde_json::to_string(&publish(text).unwrap()).unwrap(), text);
     }
 
     #[test]
     fn bad_requests_are_refused_with_what_would_be_right() {
         for (text, expected) in [
-            (
-                r#"{"to":{"all":true}}"#,
-                "exactly one of text, json, base64",
-            ),
-            (
-                r#"{"to":{"all":true},"text":"a","json":1}"#,
-                "more than one message",
-            ),
+            (r#"{"to":{"all":true}}"#, "exactly one of text, json, base64"),
+            (r#"{"to":{"all":true},"text":"a","json":1}"#, "more than one message"),
             (r#"{"to":{},"text":"a"}"#, "names nobody"),
-            (
-                r#"{"to":{"all":true,"user":"x"},"text":"a"}"#,
-                "names more than one",
-            ),
+            (r#"{"to":{"all":true,"user":"x"},"text":"a"}"#, "names more than one"),
             (r#"{"to":{"all":false},"text":"a"}"#, "`to.all` is false"),
             (r#"{"to":{"user":""},"text":"a"}"#, "`to.user` is empty"),
-            (
-                r#"{"to":{"session":"zz"},"text":"a"}"#,
-                "expected 32 lower-case hexadecimal digits",
-            ),
-            (
-                r#"{"to":{"all":true},"text":"a","scop":"hub"}"#,
-                "unknown field `scop`",
-            ),
-            (
-                r#"{"to":{"all":true},"text":"a","idempotency_key":""}"#,
-                "has 0 bytes",
-            ),
+            (r#"{"to":{"session":"zz"},"text":"a"}"#, "expected 32 lower-case hexadecimal digits"),
+            (r#"{"to":{"all":true},"text":"a","scop":"hub"}"#, "unknown field `scop`"),
+            (r#"{"to":{"all":true},"text":"a","idempotency_key":""}"#, "has 0 bytes"),
         ] {
             let error = publish(text).unwrap_err();
-            assert!(
-                error.contains(expected),
-                "{text}: expected \"{expected}\" in \"{error}\""
-            );
+            assert!(error.contains(expected), "{text}: expected \"{expected}\" in \"{error}\"");
         }
     }
 

@@ -51,34 +51,48 @@ impl Pacer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Speed {
     permille: u64,
+    /// The last cut, or the last second that was good after it.
+    settled_at: Millis,
     cut_at: Option<Millis>,
-    best_p99_ms: Option<u64>,
 }
 
 impl Speed {
     /// Full speed.
     pub(super) const fn new() -> Self {
-        Self { permille: FULL, cut_at: None, best_p99_ms: None }
+        Self { permille: FULL, settled_at: Millis(0), cut_at: None }
+    }
+
+    /// Gives back what the seconds until now are worth.
+    pub(super) fn settle(&mut self, now: Millis) {
+        let seconds = now.since(self.settled_at) / 1_000;
+        self.permille = (self.permille + seconds.min(FULL) * RECOVER_PER_S).min(FULL);
+        self.settled_at = self.settled_at.plus(seconds * 1_000);
     }
 
     /// Thousandths of the plan's rate.
-    pub(super) fn now(&self, now: Millis) -> u64 {
-        let recovered = self.cut_at.map_or(0, |at| now.since(at) / 1_000 * RECOVER_PER_S);
-        (self.permille + recovered).min(FULL)
+    pub(super) const fn permille(&self) -> u64 {
+        self.permille
+    }
+
+    /// When it will be higher by itself.
+    pub(super) fn rises_at(&self) -> Option<Millis> {
+        (self.permille < FULL).then(|| self.settled_at.plus(1_000))
     }
 
     /// Something was refused or slow: down to 7/10, at most once a second.
     pub(super) fn cut(&mut self, now: Millis) {
+        self.settle(now);
         if self.cut_at.is_none_or(|at| now.since(at) >= 1_000) {
-            self.permille = (self.now(now) * 7 / 10).max(FLOOR);
+            self.permille = (self.permille * 7 / 10).max(FLOOR);
             self.cut_at = Some(now);
+            self.settled_at = now;
         }
     }
 
-    /// Judges one sample of a successor.
-    pub(super) fn sample(&mut self, admission: Admission, now: Millis) {
-        let best = self.best_p99_ms.map_or(admission.p99_ms, |best| best.min(admission.p99_ms));
-        self.best_p99_ms = Some(best);
+    /// Judges one sample of a successor against the best one that it ever gave.
+    pub(super) fn sample(&mut self, admission: Admission, best_p99_ms: &mut Option<u64>, now: Millis) {
+        let best = best_p99_ms.map_or(admission.p99_ms, |best| best.min(admission.p99_ms));
+        *best_p99_ms = Some(best);
         let slow = admission.p99_ms > SLOW_MIN_MS && admission.p99_ms > best.saturating_mul(SLOW_FACTOR);
         if slow || admission.refused > 0 {
             self.cut(now);
@@ -86,8 +100,8 @@ impl Speed {
     }
 
     /// This share of a bound, at least 1.
-    pub(super) fn of(&self, bound: u64, now: Millis) -> u64 {
-        (bound * self.now(now) / FULL).max(1)
+    pub(super) fn of(&self, bound: u64) -> u64 {
+        (bound * self.permille / FULL).max(1)
     }
 }
 
@@ -120,7 +134,11 @@ impl Rate {
     pub(super) fn per_s(&self, begin: Millis, now: Millis) -> f64 {
         let newest = now.0 / 1_000;
         let oldest = newest.saturating_sub(Self::SECONDS - 1);
-        let count: u32 = (oldest..=self.second).rev().take(Self::SECONDS as usize).map(|s| self.counts[(s % Self::SECONDS) as usize]).sum();
+        let count: u32 = (oldest..=self.second)
+            .rev()
+            .take(Self::SECONDS as usize)
+            .map(|s| self.counts[(s % Self::SECONDS) as usize])
+            .sum();
         let span_ms = now.since(begin).clamp(1_000, Self::SECONDS * 1_000);
         f64::from(count) * 1_000.0 / span_ms as f64
     }
@@ -158,28 +176,30 @@ mod tests {
 
     #[test]
     fn refusals_slow_the_rate_down_to_a_floor_and_good_seconds_bring_it_back() {
-        let mut speed = Speed::new();
+        let (mut speed, mut best) = (Speed::new(), None);
         let refused = Admission { p99_ms: 10, refused: 1 };
-        speed.sample(refused, Millis(0));
-        speed.sample(refused, Millis(500));
-        assert_eq!(speed.now(Millis(500)), 700, "one cut per second");
-        speed.sample(refused, Millis(1_000));
-        assert_eq!(speed.now(Millis(1_000)), 525, "7/10 of the 750 it had recovered to");
-        assert_eq!(speed.now(Millis(60_000)), FULL, "never above the plan");
+        speed.sample(refused, &mut best, Millis(0));
+        speed.sample(refused, &mut best, Millis(500));
+        assert_eq!(speed.permille(), 700, "one cut per second");
+        speed.sample(refused, &mut best, Millis(1_000));
+        assert_eq!(speed.permille(), 525, "7/10 of the 750 it had recovered to");
+        assert_eq!(speed.rises_at(), Some(Millis(2_000)));
+        speed.settle(Millis(60_000));
+        assert_eq!((speed.permille(), speed.rises_at()), (FULL, None), "never above the plan");
         (0..100).for_each(|s| speed.cut(Millis(61_000 + s * 1_000)));
-        assert!(speed.now(Millis(160_000)) >= FLOOR);
-        assert_eq!(speed.of(1, Millis(160_000)), 1, "a bound never falls to nothing");
+        assert!(speed.permille() >= FLOOR, "{} is below the floor", speed.permille());
+        assert_eq!(speed.of(1), 1, "a bound never falls to nothing");
     }
 
     #[test]
     fn rising_latency_slows_the_rate_and_a_uniformly_slow_successor_does_not() {
-        let mut slow = Speed::new();
-        (0..5).for_each(|s| slow.sample(Admission { p99_ms: 400, refused: 0 }, Millis(s * 1_000)));
-        assert_eq!(slow.now(Millis(5_000)), FULL);
-        let mut rising = Speed::new();
-        rising.sample(Admission { p99_ms: 20, refused: 0 }, Millis(0));
-        rising.sample(Admission { p99_ms: 300, refused: 0 }, Millis(1_000));
-        assert_eq!(rising.now(Millis(1_000)), 700);
+        let (mut slow, mut best) = (Speed::new(), None);
+        (0..5).for_each(|s| slow.sample(Admission { p99_ms: 400, refused: 0 }, &mut best, Millis(s * 1_000)));
+        assert_eq!(slow.permille(), FULL);
+        let (mut rising, mut best) = (Speed::new(), None);
+        rising.sample(Admission { p99_ms: 20, refused: 0 }, &mut best, Millis(0));
+        rising.sample(Admission { p99_ms: 300, refused: 0 }, &mut best, Millis(1_000));
+        assert_eq!(rising.permille(), 700);
     }
 
     #[test]

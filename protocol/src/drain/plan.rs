@@ -155,7 +155,8 @@ impl Plan {
 
     /// The plan as the API answers it.
     pub fn answer(&self) -> PlanAnswer {
-        let stage = |stage: &Stage| PlanStage { begin_ms: stage.begin_ms, span_ms: stage.span_ms, count: stage.count as u64 };
+        let stage =
+            |stage: &Stage| PlanStage { begin_ms: stage.begin_ms, span_ms: stage.span_ms, count: stage.count as u64 };
         PlanAnswer {
             sessions: self.sessions(),
             stages: self.stages.iter().map(stage).collect(),
@@ -221,9 +222,12 @@ fn stages(policy: &Policy, connected: usize) -> Vec<Stage> {
     stages
 }
 
-/// Everybody at the safe rate, at most a quarter of the deadline.
+/// Everybody at the safe rate, or at what the bound on moves in flight allows; at most a quarter
+/// of the deadline.
 fn push_reserve_ms(policy: &Policy, sessions: u64) -> u64 {
-    (sessions * 1_000 / SAFE_RATE_PER_S).max(PUSH_RESERVE_MIN_MS).min(policy.deadline_ms / 4)
+    const PUSHES_PER_S_AND_FLIGHT: u64 = 10;
+    let rate_per_s = SAFE_RATE_PER_S.min(u64::from(policy.max_in_flight) * PUSHES_PER_S_AND_FLIGHT);
+    (sessions * 1_000 / rate_per_s).max(PUSH_RESERVE_MIN_MS).min(policy.deadline_ms / 4)
 }
 
 /// Equal shares; the first get one more until nobody is left over.
@@ -244,20 +248,39 @@ impl fmt::Display for Plan {
         let seconds = |ms: u64| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100);
         writeln!(f, "notice    {:>8}", seconds(0))?;
         for (i, stage) in self.stages.iter().enumerate() {
-            write!(f, "stage {:<3} {:>8} +{:>8} {:>8} sessions", i + 1, seconds(stage.begin_ms), seconds(stage.span_ms), stage.count)?;
+            write!(
+                f,
+                "stage {:<3} {:>8} +{:>8} {:>8} sessions",
+                i + 1,
+                seconds(stage.begin_ms),
+                seconds(stage.span_ms),
+                stage.count
+            )?;
             match self.interval_us() {
                 0 => writeln!(f, "   unpaced")?,
                 us => writeln!(f, "   every {}.{} ms", us / 1_000, us % 1_000 / 100)?,
             }
         }
         if !self.detached.is_empty() {
-            writeln!(f, "push      {:>8}            {:>8} sessions   without a connection", seconds(self.policy.notice_ms), self.detached.len())?;
+            writeln!(
+                f,
+                "push      {:>8}            {:>8} sessions   without a connection",
+                seconds(self.policy.notice_ms),
+                self.detached.len()
+            )?;
         }
         let settle_ms = self.total_ms().saturating_sub(self.policy.settle_ms);
         writeln!(f, "settle    {:>8} +{:>8}", seconds(settle_ms), seconds(self.total_ms() - settle_ms))?;
         let verdict = if self.fits() { "fits" } else { "does not fit" };
-        writeln!(f, "deadline  {:>8} -{:>8} for pushing: {verdict}", seconds(self.policy.deadline_ms), seconds(self.push_reserve_ms))?;
-        self.shares.iter().try_for_each(|share| writeln!(f, "to        {} {:>8} sessions", share.hub, share.sessions))?;
+        writeln!(
+            f,
+            "deadline  {:>8} -{:>8} for pushing: {verdict}",
+            seconds(self.policy.deadline_ms),
+            seconds(self.push_reserve_ms)
+        )?;
+        self.shares
+            .iter()
+            .try_for_each(|share| writeln!(f, "to        {} {:>8} sessions", share.hub, share.sessions))?;
         self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"))
     }
 }

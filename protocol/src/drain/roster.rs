@@ -101,6 +101,8 @@ pub(super) struct Dialogue {
 pub(super) struct Seat {
     pub(super) origin: Origin,
     pub(super) connected: bool,
+    /// It came during the drain and nothing has passed yet: its notice need not age.
+    pub(super) fresh: bool,
     /// Its place in the order, if it has one.
     pub(super) slot: Option<usize>,
     /// The stage that it was released in.
@@ -128,6 +130,7 @@ impl Seat {
         Self {
             origin,
             connected,
+            fresh: false,
             slot,
             stage: None,
             noticed_at: None,
@@ -142,6 +145,13 @@ impl Seat {
             wake_at: None,
             ticket: 0,
         }
+    }
+}
+
+impl Seat {
+    /// Its client is there, and its balancer brought it back here since the order, or before.
+    pub(super) const fn keeps_coming_back(&self) -> bool {
+        self.connected && (self.bounces > 0 || self.rounds > 0)
     }
 }
 
@@ -242,6 +252,16 @@ impl Roster {
             self.queue_mut(queue).insert((seat.ticket, id));
         }
         self.seats.insert(id, seat);
+    }
+
+    /// Marks a session as unroutable, after so many rounds.
+    pub(super) fn put_unroutable(&mut self, id: SessionId, rounds: u8, wake_at: Option<Millis>, now: Millis) {
+        // The rounds of an unroutable seat are counted, so it must not be one while they change.
+        self.put(id, Place::Waiting, None, now);
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.rounds = rounds;
+        }
+        self.put(id, Place::Unroutable, wake_at, now);
     }
 
     fn unindex(&mut self, id: SessionId, seat: &Seat) {

@@ -1,0 +1,93 @@
+//! The hubs that may take over: who is eligible, and whose turn it is.
+
+use super::event::Successor;
+use super::pace::Speed;
+use crate::control::{HubState, SuccessorReport};
+use crate::id::HubId;
+use crate::position::Millis;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Peer {
+    url: Option<String>,
+    eligible: bool,
+    state: Option<HubState>,
+    best_p99_ms: Option<u64>,
+    /// Sessions sent there, whether they arrived or not: the fair share is counted by this.
+    assigned: u64,
+    moved: u64,
+}
+
+/// All hubs that this drain has heard of; a forgotten one stays in the account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Peers {
+    peers: BTreeMap<HubId, Peer>,
+}
+
+impl Peers {
+    /// Takes over what is known now, and lets the samples act on the speed.
+    pub(super) fn update(&mut self, successors: &[Successor], speed: &mut Speed, now: Millis) {
+        for peer in self.peers.values_mut() {
+            peer.eligible = false;
+            peer.state = None;
+        }
+        for successor in successors {
+            let peer = self.peers.entry(successor.hub).or_default();
+            peer.url.clone_from(&successor.url);
+            peer.eligible = successor.eligible;
+            peer.state = successor.state;
+            if let Some(admission) = successor.admission {
+                speed.sample(admission, &mut peer.best_p99_ms, now);
+            }
+        }
+    }
+
+    /// Whether anybody takes sessions now.
+    pub(super) fn any_eligible(&self) -> bool {
+        self.peers.values().any(|peer| peer.eligible)
+    }
+
+    /// Whether anybody might soon: known, and not on its own way out.
+    pub(super) fn any_hopeful(&self) -> bool {
+        self.peers.values().any(|peer| matches!(peer.state, None | Some(HubState::Serving)))
+    }
+
+    /// The eligible hub that was sent the fewest, except those to be avoided.
+    pub(super) fn pick(&self, avoid: &[HubId]) -> Option<HubId> {
+        self.least_assigned(|hub, peer| peer.eligible && !avoid.contains(hub))
+    }
+
+    /// The same among those that a client can reach by name.
+    pub(super) fn pick_named(&self, avoid: &[HubId]) -> Option<HubId> {
+        self.least_assigned(|hub, peer| peer.eligible && peer.url.is_some() && !avoid.contains(hub))
+    }
+
+    fn least_assigned(&self, may: impl Fn(&HubId, &Peer) -> bool) -> Option<HubId> {
+        self.peers
+            .iter()
+            .filter(|(hub, peer)| may(hub, peer))
+            .min_by_key(|(_, peer)| peer.assigned)
+            .map(|(hub, _)| *hub)
+    }
+
+    /// One more was sent there.
+    pub(super) fn assign(&mut self, hub: HubId) {
+        self.peers.entry(hub).or_default().assigned += 1;
+    }
+
+    /// One more is live there.
+    pub(super) fn moved(&mut self, hub: HubId) {
+        self.peers.entry(hub).or_default().moved += 1;
+    }
+
+    /// Hub by hub, for status and report.
+    pub(super) fn report(&self) -> Vec<SuccessorReport> {
+        let line = |(hub, peer): (&HubId, &Peer)| SuccessorReport {
+            hub: *hub,
+            url: peer.url.clone(),
+            moved: peer.moved,
+            state: peer.state,
+        };
+        self.peers.iter().map(line).collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! The rate, the bound, the gates.
+
+use super::*;
+
+fn busiest_second(moves: &[(u64, Action)]) -> u64 {
+    let mut busiest = 0;
+    let mut first = 0;
+    for (last, (at, _)) in moves.iter().enumerate() {
+        while moves[first].0 + 1_000 <= *at {
+            first += 1;
+        }
+        busiest = busiest.max(last - first + 1);
+    }
+    busiest as u64
+}
+
+#[test]
+fn no_second_sees_more_than_the_planned_rate_by_a_twentieth() {
+    let mut fleet = Fleet::new(r#"{"notice_ms":1000,"window_ms":20000,"settle_ms":5000}"#, 10_000, 0);
+    let report = fleet.run_to_end();
+    assert_eq!(report.sessions.counts.moved, 10_000);
+    let busiest = busiest_second(&fleet.moves());
+    assert!(busiest <= 525, "500 a second were planned, {busiest} were seen");
+    assert!((21_000..24_000).contains(&report.took_ms), "the window is kept: {} ms", report.took_ms);
+}
+
+#[test]
+fn the_rate_is_kept_when_the_bound_held_it_up_before() {
+    let mut fleet = Fleet::new(
+        r#"{"notice_ms":1000,"window_ms":10000,"settle_ms":5000,"max_in_flight":20,"stages":[100]}"#,
+        1_000,
+        0,
+    );
+    fleet.habit = Habit::Comes(3_000);
+    fleet.pass(15_000);
+    assert_eq!(fleet.most_in_flight, 20);
+    fleet.habit = Habit::Comes(10);
+    fleet.run_to_end();
+    let after: Vec<_> = fleet.moves().into_iter().filter(|(at, _)| *at > 18_500).collect();
+    let busiest = busiest_second(&after);
+    assert!(busiest <= 105 + 20, "100 a second were planned (and 20 were in flight), {busiest} were seen");
+}
+
+#[test]
+fn no_more_than_the_bound_are_ordered_and_not_live() {
+    for (window_ms, habit) in [(0, Habit::Comes(70)), (5_000, Habit::Comes(900)), (0, Habit::Ignores)] {
+        let json = format!(
+            r#"{{"notice_ms":0,"window_ms":{window_ms},"settle_ms":3000,"deadline_ms":60000,"max_in_flight":17}}"#
+        );
+        let mut fleet = Fleet::new(&json, 400, 100);
+        fleet.habit = habit;
+        let report = fleet.run_to_end();
+        assert_eq!(report.sessions.counts.moved, 500, "{json} {habit:?}: {}", account(&report));
+        assert!(fleet.most_in_flight <= 17, "{json} {habit:?}: {} in flight", fleet.most_in_flight);
+    }
+}
+
+#[test]
+fn without_a_window_only_the_bound_and_the_gates_slow_it_down() {
+    let mut fleet = Fleet::new(r#"{"notice_ms":0,"window_ms":0,"settle_ms":1000}"#, 10_000, 0);
+    let report = fleet.run_to_end();
+    assert_eq!(report.sessions.counts.moved, 10_000);
+    assert!(report.took_ms < 10_000 / 256 * 70 + 1_000, "256 every 60 ms: {} ms", report.took_ms);
+}
+
+#[test]
+fn the_next_stage_waits_until_enough_of_the_last_is_back() {
+    let json = r#"{"notice_ms":0,"window_ms":1000,"settle_ms":1000,"stages":[50,50],"gate":{"back_min_percent":90,"wait_max_ms":20000}}"#;
+    let mut fleet = Fleet::new(json, 100, 0);
+    fleet.habit = Habit::Comes(4_000);
+    fleet.run_to(Phase::Held);
+    let status = fleet.status();
+    assert_eq!(status.why.as_deref(), Some("gate of stage 1: 0 of 50 are back, 90 % are needed"));
+    assert_eq!((status.stage, status.stages, status.in_flight), (Some(1), Some(2), Some(50)));
+    let report = fleet.run_to_end();
+    let second_begins = fleet.moves()[50].0;
+    assert!(
+        (4_440..=4_470).contains(&second_begins),
+        "45 of 50 are back 440 ms + 4,010 ms after the begin: {second_begins}"
+    );
+    assert_eq!(report.stages[1].began_ms, Some(second_begins));
+    assert_eq!((report.sessions.counts.moved, report.stages[0].pushed), (100, 0));
+}
+
+#[test]
+fn a_gate_opens_after_its_longest_wait_and_stragglers_are_pushed_and_counted() {
+    let json = r#"{"notice_ms":0,"window_ms":1000,"settle_ms":1000,"stages":[50,50],"gate":{"wait_max_ms":3000}}"#;
+    let mut fleet = Fleet::new(json, 100, 0);
+    let drain = &fleet.drain;
+    let lazy: Vec<_> = drain.plan().order[..10].to_vec();
+    lazy.iter().for_each(|id| _ = fleet.habits.insert(*id, Habit::Ignores));
+    let report = fleet.run_to_end();
+    assert_eq!(report.stages[0].pushed, 10);
+    assert_eq!(report.sessions.resumed, 100, "the report waits for the clients of pushed sessions");
+    assert!((2_900..=3_600).contains(&report.stages[1].began_ms.unwrap()), "{:?}", report.stages);
+}
+
+#[test]
+fn refusals_and_rising_latency_at_the_successor_slow_the_rate_down() {
+    let json = r#"{"notice_ms":0,"window_ms":20000,"settle_ms":1000}"#;
+    let mut fleet = Fleet::new(json, 1_000, 0);
+    fleet.pass(5_000);
+    let in_second =
+        |fleet: &Fleet, from: u64| fleet.moves().iter().filter(|(at, _)| (from..from + 1_000).contains(at)).count();
+    assert!((48..=53).contains(&in_second(&fleet, 4_000)), "{} at full speed", in_second(&fleet, 4_000));
+    for _ in 0..5 {
+        let admission = Some(Admission { p99_ms: 20, refused: 5 });
+        fleet.tell(Event::PeersChanged(vec![Successor { admission, ..peer(PEER.0) }]));
+        fleet.pass(1_000);
+    }
+    let slowed = in_second(&fleet, 9_000);
+    assert!(slowed <= 15, "{slowed} a second after five bad seconds");
+    fleet.tell(Event::PeersChanged(vec![peer(PEER.0)]));
+    fleet.pass(18_000);
+    let recovered = in_second(&fleet, 27_000);
+    assert!((46..=53).contains(&recovered), "{recovered} a second after eighteen good ones");
+    assert_eq!(fleet.run_to_end().sessions.counts.moved, 1_000);
+}
+
+#[test]
+fn twenty_thousand_sessions_and_their_events_cost_a_fraction_of_a_second() {
+    let mut fleet = Fleet::new("{}", 20_000, 0);
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 20000 + 0 = 20000 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+    assert!((75_000..79_000).contains(&report.took_ms), "{} ms", report.took_ms);
+    let busiest = busiest_second(&fleet.moves());
+    assert!(busiest <= 350, "333 a second were planned, {busiest} were seen");
+}

@@ -1,0 +1,200 @@
+//! Canaries, holds, refusals, balancers that bring clients back, successors that die.
+
+use super::*;
+
+const STAGED: &str = r#"{"notice_ms":1000,"window_ms":5000,"settle_ms":2000,"deadline_ms":120000,"stages":[10,90],"gate":{"wait_max_ms":3000}}"#;
+
+#[test]
+fn a_canary_that_does_not_come_back_holds_the_drain_which_says_why_and_recovers() {
+    let mut fleet = Fleet::new(STAGED, 100, 0);
+    fleet.habit = Habit::Ignores;
+    fleet.run("the canary to fail", |drain| drain.status(Millis(0)).why.is_some_and(|why| why.starts_with("canary")));
+    assert_eq!(fleet.status().why.as_deref(), Some("canary: no client came back within 3000 ms"));
+    assert_eq!(fleet.moves().len(), 10);
+    fleet.pass(20_000);
+    assert_eq!(fleet.drain.phase(), Phase::Held, "still nobody");
+    assert!(fleet.moves().len() <= 14, "one is tried every five seconds: {}", fleet.moves().len());
+    assert_eq!(fleet.pushes(), [], "and nobody is pushed to where no client was seen");
+    fleet.habit = Habit::Comes(50);
+    fleet.run_to(Phase::Releasing);
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 100 + 0 = 100 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+}
+
+#[test]
+fn a_canary_that_is_refused_holds_the_drain_with_the_reason() {
+    let mut fleet = Fleet::new(STAGED, 100, 0);
+    fleet.refusing = Some("table full");
+    fleet.run_to(Phase::Held);
+    let why = fleet.status().why.unwrap();
+    assert!(why.starts_with("canary: 3 moves in a row were refused: table full"), "{why}");
+    fleet.pass(10_000);
+    assert!(fleet.moves().len() < 20, "{} moves while held", fleet.moves().len());
+    fleet.refusing = None;
+    assert_eq!(fleet.run_to_end().sessions.counts.moved, 100);
+}
+
+#[test]
+fn a_held_drain_still_ends_by_its_deadline() {
+    let mut fleet = Fleet::new(&STAGED.replace("120000", "30000"), 100, 0);
+    fleet.habit = Habit::Ignores;
+    let report = fleet.run_to_end();
+    assert_eq!(report.sessions.counts.moved, 100, "pushed in the time kept for it");
+    assert!((29_500..=30_000).contains(&report.took_ms), "{} ms", report.took_ms);
+}
+
+#[test]
+fn when_the_only_successor_dies_the_drain_holds_and_goes_on_when_it_is_back() {
+    let mut fleet = Fleet::new(STAGED, 100, 10);
+    fleet.pass(3_000);
+    fleet.refusing = Some("connection refused");
+    fleet.tell(Event::PeersChanged(vec![]));
+    assert_eq!(fleet.drain.phase(), Phase::Held);
+    let orders = fleet.moves().len();
+    fleet.pass(20_000);
+    assert_eq!(fleet.moves().len(), orders, "nobody is sent nowhere");
+    assert_eq!(fleet.status().sessions.unwrap().parked, 0, "nor parked while there is time");
+    fleet.refusing = None;
+    fleet.tell(Event::PeersChanged(vec![peer(PEER.0)]));
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 110 + 0 = 110 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+}
+
+#[test]
+fn when_the_only_successor_stays_dead_the_rest_is_parked_before_the_deadline() {
+    let mut fleet = Fleet::new(&STAGED.replace("120000", "30000"), 100, 0);
+    fleet.pass(3_000);
+    fleet.tell(Event::PeersChanged(vec![]));
+    let report = fleet.run_to_end();
+    let counts = report.sessions.counts;
+    assert_eq!(counts.moved + counts.parked, 100, "{}", account(&report));
+    assert!(counts.parked > 50 && report.took_ms <= 30_000, "{}", account(&report));
+}
+
+#[test]
+fn a_session_that_one_peer_refuses_three_times_goes_to_another() {
+    let mut fleet = Fleet::with_peers(STAGED, 30, 0, &[peer(1), peer(2)]);
+    fleet.habits.insert(id(4), Habit::Ignores);
+    fleet.run("its order", |drain| matches!(drain.roster.get(id(4)).unwrap().place, Place::Ordered { .. }));
+    fleet.tell(Event::HandoverBegan { id: id(4), to: HubId(1) });
+    fleet.tell(Event::Blocked { id: id(4), to: Some(HubId(1)), why: "frozen too long".into() });
+    fleet.run_to_end();
+    let pushes = fleet.pushes();
+    assert_eq!(pushes.len(), 1);
+    assert_eq!(pushes[0].1, Action::Push { id: id(4), to: HubId(2) });
+}
+
+#[test]
+fn a_session_that_every_peer_refuses_is_blocked_named_and_parked_at_the_end() {
+    let mut fleet = Fleet::new(STAGED, 30, 0);
+    fleet.habits.insert(id(4), Habit::Ignores);
+    fleet.run("its order", |drain| matches!(drain.roster.get(id(4)).unwrap().place, Place::Ordered { .. }));
+    fleet.tell(Event::Blocked { id: id(4), to: Some(PEER), why: "state too large".into() });
+    let waiting = fleet.status().waiting_for;
+    let named = waiting.iter().find(|waiting| waiting.session == id(4)).expect("it is named");
+    assert_eq!(named.why, "blocked, parked at the end: state too large");
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 30 + 0 = 29 moved, 1 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+}
+
+#[test]
+fn behind_a_plain_balancer_everybody_gets_through_in_the_end() {
+    let mut fleet = Fleet::new(STAGED, 200, 0);
+    // Every second try comes back here: one client in eight does so three times, one in 64 six times.
+    for n in 0..200u64 {
+        let bounces = if n % 64 == 0 {
+            6
+        } else if n % 8 == 0 {
+            3
+        } else {
+            (n % 3) as u8
+        };
+        fleet.habits.insert(id(n), Habit::BouncesFirst(bounces));
+    }
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 200 + 0 = 200 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+    assert_eq!(report.unroutable, 0);
+}
+
+#[test]
+fn behind_a_sticky_balancer_sessions_stay_and_are_handed_on_once_it_lets_go() {
+    let mut fleet = Fleet::new(STAGED, 60, 0);
+    (0..50).for_each(|n| _ = fleet.habits.insert(id(n), Habit::Sticky));
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "forced: 60 + 0 = 10 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 50 remaining; cut 0"
+    );
+    assert_eq!((report.unroutable, report.why.as_deref()), (50, Some("50 sessions are unroutable and stay")));
+    assert!(report.took_ms < 60_000, "in time, not at the deadline: {} ms", report.took_ms);
+    let status = fleet.status();
+    assert_eq!(status.waiting_for.len(), 10, "the first ten are named");
+    assert!(status.waiting_for[0].why.contains("sticky balancer"), "{}", status.waiting_for[0].why);
+    fleet.habits.clear();
+    fleet.tell(Event::TriggerEnded);
+    fleet.pass(8_000);
+    let counts = fleet.status().sessions.unwrap();
+    assert_eq!((counts.moved, counts.remaining, fleet.status().unroutable), (60, 0, Some(0)));
+}
+
+#[test]
+fn unroutable_sessions_do_not_wait_for_the_deadline_but_for_nothing_longer_either() {
+    let mut fleet = Fleet::new(&STAGED.replace("120000", "15000"), 20, 0);
+    fleet.habit = Habit::Sticky;
+    let report = fleet.run_to_end();
+    assert_eq!((report.unroutable, report.sessions.counts.remaining, report.cut), (20, 20, 0));
+    assert!(report.took_ms < 15_000, "{} ms", report.took_ms);
+}
+
+#[test]
+fn a_peer_that_forgets_to_answer_a_push_costs_a_retry_and_not_the_drain() {
+    let mut fleet = Fleet::new(&STAGED.replace("120000", "100000"), 0, 1);
+    fleet.drain.handle(Event::StatusAsked, fleet.now);
+    fleet.now = fleet.now.plus(1_000);
+    let push = fleet.drain.poll_action(fleet.now);
+    assert_eq!(push, Some(Action::Push { id: id(0), to: PEER }), "and the answer is lost");
+    let report = fleet.run_to_end();
+    assert_eq!(report.sessions.counts.moved, 1);
+    assert!((32_000..34_000).contains(&report.took_ms), "{} ms", report.took_ms);
+}
+
+#[test]
+fn repeated_and_late_events_change_nothing() {
+    let mut fleet = Fleet::new(STAGED, 30, 0);
+    fleet.pass(4_000);
+    let moved = fleet.moves()[0].1.clone();
+    let Action::Move { id, .. } = moved else { panic!("expected a move, got {moved:?}") };
+    let before = fleet.status().sessions;
+    for event in [
+        Event::Live { id, to: PEER, had_connection: true, resume: None },
+        Event::Committed { id, to: PEER },
+        Event::Left { id },
+        Event::Parked { id },
+        Event::Forced { id },
+        Event::Bounced { id },
+        Event::Refused { id, to: None, why: "late".into() },
+        Event::Busy { id, ms: 1, why: String::new() },
+        Event::Ready { id },
+        Event::ConnectionLost { id },
+        Event::ConnectionBack { id },
+        Event::HandoverBegan { id, to: PEER },
+        Event::ParkFailed { id, why: "late".into() },
+        Event::Resumed { id, resume: Resume::default() },
+    ] {
+        fleet.tell(event);
+    }
+    assert_eq!(fleet.status().sessions, before);
+    assert_eq!(fleet.run_to_end().sessions.resumed, 30);
+}
