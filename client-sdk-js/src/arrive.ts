@@ -56,20 +56,21 @@ function resume(state: Asking, aim: Aim & { kind: "resume" }, welcome: Welcome, 
 
 /** A new session: the first one, or one in place of a session that is lost. */
 function begin(state: Asking, aim: Aim, welcome: Welcome, at: Moment): Arrival {
-  if (welcome.from !== 0 || welcome.received !== 0) {
-    return fault(`a new session counts from 0, not from ${welcome.from} and ${welcome.received}`);
-  }
   const before = aim.kind === "first" ? null : aim.session;
+  if (before === null && welcome.received !== 0) {
+    return fault(`welcome.received ${welcome.received} is above the 0 messages sent`);
+  }
   const session: Session = {
     ...identity(welcome, ""),
     at: state.attempt.url,
-    tries: 0,
-    received: 0,
-    told: 0,
+    // Never lowered, and the first hello was a try too.
+    tries: before?.tries ?? 1,
+    received: welcome.from,
+    told: welcome.from,
     tellAt: null,
-    queued: 0,
-    sent: 0,
-    acked: 0,
+    queued: welcome.received,
+    sent: welcome.received,
+    acked: welcome.received,
     heard: null,
   };
   const effects: Effect[] = [...deafen(state)];
@@ -94,6 +95,7 @@ function open(session: Session, attempt: Attempt, welcome: Welcome, at: Moment, 
     asked: 0,
     since: at.now,
     failures: attempt.failures,
+    tries: session.tries,
     leaving: null,
   };
   const state: State = { name: "open", session, line };

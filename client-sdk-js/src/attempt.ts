@@ -90,6 +90,8 @@ export function attemptFrame(state: Asking, frame: HubFrame, at: Moment): Step {
       if (!gaveToken(state)) return refuse(state, "reset came, but no token was given", at);
       if (attempt.reset !== null) return refuse(state, "reset came twice", at);
       return [{ ...state, attempt: { ...attempt, reset: { why: frame.why, replaces: frame.replaces } } }, []];
+    case "bye":
+      return end(state, { code: frame.code, reason: frame.reason, wasClean: true, failed: false }, null);
     case "ping":
     case "pong":
       // Nothing may be said before welcome, so there is no answer; it does no harm either.

@@ -126,8 +126,8 @@ function acked(state: Served, received: number): Heard {
 
 function gap(state: Served, frame: { from: number; to: number; why: string }, at: Moment): Heard {
   const { line, session } = state;
-  if (frame.to < frame.from || frame.to < line.position) {
-    return fault(`gap from ${frame.from} to ${frame.to} at position ${line.position}`);
+  if (frame.from !== line.position || frame.to < frame.from) {
+    return fault(`a gap from ${frame.from} to ${frame.to} at position ${line.position}`);
   }
   const moved = { ...line, position: frame.to };
   if (frame.to <= session.received) return step({ ...state, line: moved }, []);

@@ -138,9 +138,7 @@ function fault(state: Unclosed, conn: number, reason: string, at: Moment): Step 
 function lineLost(state: Served, close: { readonly code: number; readonly reason: string }, at: Moment): Step {
   const { code, reason } = close;
   const opinion = verdict(code);
-  // The second connection's hello may be what displaced the first: its own answer will tell.
-  const displacer = code === CLOSE.displaced && state.name === "moving" && state.attempt.said !== null;
-  const final = (opinion === "final" && !displacer) || (opinion === "auth" && !at.rules.renewable);
+  const final = (opinion === "final" && !isByOurselves(state, code)) || (opinion === "auth" && !at.rules.renewable);
   if (final) return end(state, { code, reason, wasClean: code !== CLOSE.abnormal, failed: false }, null);
   const aim: Aim =
     opinion === "anew"
@@ -160,6 +158,15 @@ function lineLost(state: Served, close: { readonly code: number; readonly reason
     { name: "waiting", aim, url, until, failures, freshJwt: opinion !== "return" },
     [...drop, { do: "tell", event }],
   ];
+}
+
+/**
+ * Whether a later hello of our own may be what closed this line, even one that was given up since:
+ * its answer, or the next hello's, will tell. Had it been somebody else, that answer is final.
+ */
+function isByOurselves(state: Served, code: number): boolean {
+  if (code === CLOSE.displaced) return state.session.tries > state.line.tries;
+  return code === CLOSE.normal && state.name === "moving" && state.attempt.said !== null;
 }
 
 function tick(state: Unclosed, at: Moment): Step {

@@ -81,6 +81,8 @@ export interface Line {
   /** When it was welcomed, and the count of failures before that. */
   readonly since: number;
   readonly failures: number;
+  /** The session's `tries` at its welcome: any later hello may displace it. */
+  readonly tries: number;
   /** The drain that its hub gave notice of. */
   readonly leaving: string | null;
 }

@@ -85,8 +85,8 @@ describe("the first connect", () => {
     assert.equal(bench.state.name, "closed");
   });
 
-  it("refuses a welcome that says resumed, or that does not begin at 0", () => {
-    for (const wrong of [{ resumed: true }, { from: 1 }, { received: 1 }]) {
+  it("refuses a welcome that says resumed, or that has messages already", () => {
+    for (const wrong of [{ resumed: true }, { received: 1 }]) {
       const bench = Bench.open({}, wrong);
       assert.equal(bench.did("drop")[0]?.code, 4500, JSON.stringify(wrong));
     }
@@ -153,10 +153,12 @@ describe("counting", () => {
     assert.deepEqual(bench.message(2, "c").delivered(), ["c"]);
   });
 
-  it("refuses a gap that leads back", () => {
-    const bench = Bench.open().message(1, "a").message(1, "b");
-    bench.frame(1, { type: "gap", from: 0, to: 1, why: "?" });
-    assert.equal(bench.did("drop")[0]?.code, 4500);
+  it("refuses a gap that does not begin at the position, or leads back", () => {
+    for (const [from, to] of [[0, 1], [1, 3], [3, 4], [2, 1]] as const) {
+      const bench = Bench.open().message(1, "a").message(1, "b");
+      bench.frame(1, { type: "gap", from, to, why: "?" });
+      assert.equal(bench.did("drop")[0]?.code, 4500, `${from} to ${to}`);
+    }
   });
 });
 
@@ -166,15 +168,15 @@ describe("a lost connection", () => {
     assert.deepEqual(bench.told(), [{ type: "reconnecting", code: 1012, reason: "parked", afterMs: 100 }]);
     assert.equal(bench.ready, 1);
     bench.wake().feed({ type: "opened", conn: 2 });
-    assert.deepEqual(bench.hello(), { type: "hello", token: "t-1", try: 1, old: "lost", received: 1, epoch: 1 });
+    assert.deepEqual(bench.hello(), { type: "hello", token: "t-1", try: 2, old: "lost", received: 1, epoch: 1 });
   });
 
   it("raises try with each hello, also after a resume", () => {
     const bench = back(Bench.open());
     bench.closed(2, 1006).wake().feed({ type: "opened", conn: 3 });
-    assert.equal(bench.hello().try, 2);
+    assert.equal(bench.hello().try, 3);
     bench.frame(3, RESUMED).closed(3, 1006).wake().feed({ type: "opened", conn: 4 });
-    assert.deepEqual([bench.hello().try, bench.hello().token], [3, "t-2"]);
+    assert.deepEqual([bench.hello().try, bench.hello().token], [4, "t-2"]);
   });
 
   it("replays what the hub did not receive and drops what came before", () => {
@@ -347,6 +349,12 @@ describe("continuity", () => {
     assert.deepEqual(bench.told(), [{ type: "close", code: 4400, reason: "unknown", wasClean: true, failed: false }]);
   });
 
+  it("never lowers try", () => {
+    const bench = back(Bench.open()).frame(2, { ...WELCOME, session: "s-2" });
+    bench.closed(2, 1006).wake().feed({ type: "opened", conn: 3 });
+    assert.equal(bench.hello().try, 3);
+  });
+
   it("cannot be lost by a client that gave no token", () => {
     const bench = new Bench().feed({ type: "opened", conn: 1 });
     bench.frame(1, { type: "reset", why: "unknown", replaces: "s-0" });
@@ -432,5 +440,10 @@ describe("the hub's bye", () => {
       { type: "close", code: 1012, reason: "the app's own", wasClean: true, failed: false },
     ]);
     assert.deepEqual(bench.did("drop"), [{ do: "drop", conn: 1, code: 1000 }]);
+  });
+
+  it("ends it before the welcome too", () => {
+    const bench = new Bench().feed({ type: "opened", conn: 1 }).frame(1, { type: "bye", code: 4001, reason: "no" });
+    assert.deepEqual(bench.toldTypes(), ["close"]);
   });
 });

@@ -65,7 +65,7 @@ describe("a move", () => {
     assert.deepEqual(bench.hello(), {
       type: "hello",
       token: "t-move",
-      try: 1,
+      try: 2,
       old: "open",
       received: 0,
       epoch: 1,
@@ -138,7 +138,7 @@ describe("a move", () => {
     assert.deepEqual(bench.pass(399), []);
     assert.equal(bench.pass(1).length, 1);
     bench.feed({ type: "opened", conn: 3 });
-    assert.deepEqual([bench.hello().try, bench.hello().old, bench.hello().token], [2, "open", "t-move"]);
+    assert.deepEqual([bench.hello().try, bench.hello().old, bench.hello().token], [3, "open", "t-move"]);
   });
 
   it("is acted on at once again when it comes anew in that wait", () => {
@@ -204,12 +204,23 @@ describe("the old connection, lost in the middle of a move", () => {
     const bench = asked().closed(1, 1006).frame(2, { type: "retry", after_ms: 10_000, why: "moving" });
     assert.equal(bench.pass(100).filter((effect) => effect.do === "dial").length, 1);
     bench.feed({ type: "opened", conn: 3 });
-    assert.deepEqual([bench.hello().old, bench.hello().try], ["lost", 2]);
+    assert.deepEqual([bench.hello().old, bench.hello().try], ["lost", 3]);
   });
 
   it("by being displaced by our own hello is not the end", () => {
     const bench = asked().closed(1, 4513).frame(2, MOVED);
     assert.deepEqual(bench.toldTypes(), ["resumed"]);
+  });
+
+  it("by being displaced by a hello of ours that was given up is not the end", () => {
+    const bench = asked().frame(2, { type: "retry", after_ms: 9_000, why: "moving" }).closed(1, 4513);
+    assert.equal(bench.state.name, "waiting");
+    assert.equal(asked().closed(2, 4512).closed(1, 4513).state.name, "waiting");
+  });
+
+  it("by 1000 while a hello is under way is not the end", () => {
+    assert.deepEqual(asked().closed(1, 1000).frame(2, MOVED).toldTypes(), ["resumed"]);
+    assert.equal(Bench.open().frame(1, MOVE).closed(1, 1000).state.name, "closed");
   });
 
   it("by being displaced by somebody else is the end", () => {
