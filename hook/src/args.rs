@@ -53,108 +53,43 @@ struct Options {
     json: bool,
 
     /// How long before anyone is moved [default: 15s]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     notice: Option<String>,
     /// Over how long the moves are spread [default: 60s]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     window: Option<String>,
     /// How long to wait for the last ones [default: 10s]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     settle: Option<String>,
     /// When it ends, whatever happens [default: 5m; for the rest: 1m]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     deadline: Option<String>,
     /// Moves under way at once [default: 256]
-    #[arg(
-        long,
-        global = true,
-        value_name = "N",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "N", help_heading = "Policy of the drain")]
     max_in_flight: Option<String>,
     /// Shares of the stages in percent, the canary first [default: 1,9,30,60]
-    #[arg(
-        long,
-        global = true,
-        value_name = "N,N,…",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "N,N,…", help_heading = "Policy of the drain")]
     stages: Option<String>,
     /// Share of a stage that must be back before the next one opens [default: 90]
-    #[arg(
-        long,
-        global = true,
-        value_name = "N",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "N", help_heading = "Policy of the drain")]
     gate_back_percent: Option<String>,
     /// How long that is waited for before the stragglers are pushed
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     gate_wait: Option<String>,
     /// What users read
-    #[arg(
-        long,
-        global = true,
-        value_name = "TEXT",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "TEXT", help_heading = "Policy of the drain")]
     text: Option<String>,
     /// The same by language, as JSON: {"de":"…"}
-    #[arg(
-        long,
-        global = true,
-        value_name = "JSON",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "JSON", help_heading = "Policy of the drain")]
     texts: Option<String>,
     /// Why, for programs and logs [default: deployment, under CodeDeploy]
-    #[arg(
-        long,
-        global = true,
-        value_name = "WORD",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "WORD", help_heading = "Policy of the drain")]
     reason: Option<String>,
     /// If the trigger is gone for the lease: continue or recall [default: recall under CodeDeploy]
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHAT",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "WHAT", help_heading = "Policy of the drain")]
     on_orphan: Option<String>,
     /// After how long without a question the trigger counts as gone [default: 1m]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Policy of the drain"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     lease: Option<String>,
 
     /// Exit 3 if anyone was forced, cut, unconfirmed or is left at the deadline
@@ -167,28 +102,13 @@ struct Options {
     #[arg(long, global = true, help_heading = "Judgement and patience")]
     no_recall: bool,
     /// End at the latest after this, whatever the hub does [default: deadline + settle]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Judgement and patience"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Judgement and patience")]
     give_up_after: Option<String>,
     /// Limit for one connection [default: 2s]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Judgement and patience"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Judgement and patience")]
     connect_timeout: Option<String>,
     /// Limit for one answer, beyond the time that the hub is asked to wait [default: 5s]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DUR",
-        help_heading = "Judgement and patience"
-    )]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Judgement and patience")]
     answer_timeout: Option<String>,
 }
 
@@ -238,10 +158,7 @@ impl Args {
             ("connect_timeout", o.connect_timeout.clone()),
             ("answer_timeout", o.answer_timeout.clone()),
         ];
-        typed
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        typed.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
 

@@ -44,11 +44,8 @@ pub(crate) struct Api {
 impl Api {
     /// Prepares the way; nothing is dialled yet. Errors name the certificate file or the token.
     pub(crate) fn new(settings: &Settings, token: Option<&str>) -> Result<Self, BadSetting> {
-        let bearer = token
-            .map(|token| HeaderValue::try_from(format!("Bearer {token}")))
-            .transpose();
-        let mut bearer =
-            bearer.map_err(|_| BadSetting("the token cannot be sent in a header".to_owned()))?;
+        let bearer = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose();
+        let mut bearer = bearer.map_err(|_| BadSetting("the token cannot be sent in a header".to_owned()))?;
         if let Some(bearer) = &mut bearer {
             bearer.set_sensitive(true);
         }
@@ -77,26 +74,13 @@ impl Api {
     }
 
     /// Starts a drain or joins the one under way.
-    pub(crate) async fn start<T: DeserializeOwned>(
-        &self,
-        request: &DrainRequest,
-    ) -> Result<Answer<T>, Failure> {
-        self.call(Method::POST, "/v1/drain", Some(request), Duration::ZERO)
-            .await
+    pub(crate) async fn start<T: DeserializeOwned>(&self, request: &DrainRequest) -> Result<Answer<T>, Failure> {
+        self.call(Method::POST, "/v1/drain", Some(request), Duration::ZERO).await
     }
 
     /// What a drain would do.
-    pub(crate) async fn plan<T: DeserializeOwned>(
-        &self,
-        request: &DrainRequest,
-    ) -> Result<Answer<T>, Failure> {
-        self.call(
-            Method::POST,
-            "/v1/drain/plan",
-            Some(request),
-            Duration::ZERO,
-        )
-        .await
+    pub(crate) async fn plan<T: DeserializeOwned>(&self, request: &DrainRequest) -> Result<Answer<T>, Failure> {
+        self.call(Method::POST, "/v1/drain/plan", Some(request), Duration::ZERO).await
     }
 
     /// The status, as soon as it is newer than `after`, or after `wait`.
@@ -114,17 +98,12 @@ impl Api {
 
     /// Calls a drain off, or serves again after one.
     pub(crate) async fn cancel<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
-        self.call(Method::DELETE, "/v1/drain", None, Duration::ZERO)
-            .await
+        self.call(Method::DELETE, "/v1/drain", None, Duration::ZERO).await
     }
 
     /// How the last drain ended; the hub may wait for resumes up to `patience` before it tells.
-    pub(crate) async fn report<T: DeserializeOwned>(
-        &self,
-        patience: Duration,
-    ) -> Result<Answer<T>, Failure> {
-        self.call(Method::GET, "/v1/drain/report", None, patience)
-            .await
+    pub(crate) async fn report<T: DeserializeOwned>(&self, patience: Duration) -> Result<Answer<T>, Failure> {
+        self.call(Method::GET, "/v1/drain/report", None, patience).await
     }
 
     /// One call. `patience` is what the hub may take on purpose, on top of the limits.
@@ -138,9 +117,7 @@ impl Api {
         let request = self.request(method, path, body)?;
         let limit = self.connect_timeout + self.answer_timeout + patience;
         let answer = tokio::time::timeout(limit, self.exchange(request)).await;
-        let (status, body) = answer.unwrap_or(Err(Failure::Silent {
-            waited_ms: millis(limit),
-        }))?;
+        let (status, body) = answer.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }))?;
         judge(status, &body)
     }
 
@@ -150,17 +127,13 @@ impl Api {
         path: &str,
         body: Option<&DrainRequest>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
-        let unfit = |error: &dyn std::fmt::Display| {
-            Failure::Unreachable(format!("the request cannot be built: {error}"))
-        };
+        let unfit =
+            |error: &dyn std::fmt::Display| Failure::Unreachable(format!("the request cannot be built: {error}"));
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(ACCEPT, "application/json")
-            .header(
-                USER_AGENT,
-                concat!("tidegate-hook/", env!("CARGO_PKG_VERSION")),
-            );
+            .header(USER_AGENT, concat!("tidegate-hook/", env!("CARGO_PKG_VERSION")));
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer);
         }
@@ -171,26 +144,17 @@ impl Api {
             }
             None => Vec::new(),
         };
-        request
-            .body(Full::from(bytes))
-            .map_err(|error| unfit(&error))
+        request.body(Full::from(bytes)).map_err(|error| unfit(&error))
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        let answer = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| Failure::sort(&error, error.is_connect()))?;
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.client.request(request).await.map_err(|error| Failure::sort(&error, error.is_connect()))?;
         let (head, body) = answer.into_parts();
         match Limited::new(body, ANSWER_MAX_BYTES).collect().await {
             Ok(body) => Ok((head.status, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(Failure::Garbage(format!(
-                "an answer of more than {ANSWER_MAX_BYTES} bytes"
-            ))),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Failure::Garbage(format!("an answer of more than {ANSWER_MAX_BYTES} bytes")))
+            }
             Err(error) => Err(Failure::sort(error.as_ref(), false)),
         }
     }
@@ -202,19 +166,13 @@ fn judge<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<Answer<
         return Err(Failure::Unauthorized);
     }
     if status.is_client_error() || status.is_server_error() {
-        return Err(Failure::Refused {
-            status: status.as_u16(),
-            detail: complaint(status, body),
-        });
+        return Err(Failure::Refused { status: status.as_u16(), detail: complaint(status, body) });
     }
     if !status.is_success() {
         return Err(Failure::Garbage(format!("it answered {status}")));
     }
     let unreadable = |error: serde_json::Error| {
-        Failure::Garbage(clip(
-            &format!("{status} with a body that is none of ours: {error}"),
-            100,
-        ))
+        Failure::Garbage(clip(&format!("{status} with a body that is none of ours: {error}"), 100))
     };
     let raw: Box<RawValue> = serde_json::from_slice(body).map_err(unreadable)?;
     let value = serde_json::from_str(raw.get()).map_err(unreadable)?;
@@ -225,15 +183,10 @@ fn judge<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<Answer<
 fn complaint(status: StatusCode, body: &[u8]) -> String {
     let problem: Option<Value> = serde_json::from_slice(body).ok();
     let said = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);
-    let words = said("detail")
-        .or_else(|| said("title"))
-        .unwrap_or_else(|| match body.is_empty() {
-            true => status
-                .canonical_reason()
-                .unwrap_or("without a word")
-                .to_owned(),
-            false => clip(&String::from_utf8_lossy(body), 60),
-        });
+    let words = said("detail").or_else(|| said("title")).unwrap_or_else(|| match body.is_empty() {
+        true => status.canonical_reason().unwrap_or("without a word").to_owned(),
+        false => clip(&String::from_utf8_lossy(body), 60),
+    });
     clip(&words, 400)
 }
 
@@ -248,13 +201,9 @@ fn tls(settings: &Settings) -> Result<ClientConfig, BadSetting> {
         (None, true) => {
             use hyper_rustls::ConfigBuilderExt;
             let builder = builder.with_native_roots();
-            return builder
-                .map(|builder| builder.with_no_client_auth())
-                .map_err(|error| {
-                    BadSetting(format!(
-                        "no certificates of the system ({error}); name some with --ca-file"
-                    ))
-                });
+            return builder.map(|builder| builder.with_no_client_auth()).map_err(|error| {
+                BadSetting(format!("no certificates of the system ({error}); name some with --ca-file"))
+            });
         }
         (None, false) => RootCertStore::empty(),
     };
@@ -267,14 +216,10 @@ fn roots(path: &Path) -> Result<RootCertStore, BadSetting> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
         let certificate = certificate.map_err(|error| bad(&format!("not PEM: {error}")))?;
-        roots
-            .add(certificate)
-            .map_err(|error| bad(&format!("not a certificate: {error}")))?;
+        roots.add(certificate).map_err(|error| bad(&format!("not a certificate: {error}")))?;
     }
     if roots.is_empty() {
-        return Err(bad(
-            "holds no certificate; expected -----BEGIN CERTIFICATE-----",
-        ));
+        return Err(bad("holds no certificate; expected -----BEGIN CERTIFICATE-----"));
     }
     Ok(roots)
 }
@@ -293,10 +238,7 @@ mod tests {
             Failure::Refused { detail, .. } => detail,
             other => panic!("expected a refusal, got {other:?}"),
         };
-        assert_eq!(
-            detail(409, r#"{"title":"T","detail":"say this"}"#),
-            "say this"
-        );
+        assert_eq!(detail(409, r#"{"title":"T","detail":"say this"}"#), "say this");
         assert_eq!(detail(409, r#"{"title":"T"}"#), "T");
         assert_eq!(detail(503, "<html>\nbusy"), "<html> busy");
         assert_eq!(detail(503, ""), "Service Unavailable");
@@ -305,10 +247,7 @@ mod tests {
     #[test]
     fn only_401_means_the_token() {
         assert_eq!(judged(401, ""), Failure::Unauthorized);
-        assert!(matches!(
-            judged(403, ""),
-            Failure::Refused { status: 403, .. }
-        ));
+        assert!(matches!(judged(403, ""), Failure::Refused { status: 403, .. }));
     }
 
     #[test]

@@ -18,11 +18,8 @@ use tidegate_protocol::id::DrainId;
 use tokio::time::{Instant, sleep};
 
 /// Pauses before a broken connection is tried again. After the last one the hub counts as vanished.
-const RETRY_PAUSES: [Duration; 3] = [
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_millis(1_000),
-];
+const RETRY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(500), Duration::from_millis(1_000)];
 /// Pause between two questions for a report that is not there yet.
 const REPORT_PAUSE: Duration = Duration::from_millis(250);
 /// How long the report of a drain that is over may be missing, beyond the settle.
@@ -36,10 +33,7 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
         Ok(answer) => answer.value,
         Err(failure) => {
             // Only these leave it open whether the hub has begun.
-            run.asked.set(matches!(
-                failure,
-                Failure::Silent { .. } | Failure::Vanished(_) | Failure::Garbage(_)
-            ));
+            run.asked.set(matches!(failure, Failure::Silent { .. } | Failure::Vanished(_) | Failure::Garbage(_)));
             return run.failed(&failure);
         }
     };
@@ -50,22 +44,13 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
         });
     }
     let rest_settle_ms = (*task == Task::Rest).then(|| millis(run.settings.settle));
-    Watching {
-        run,
-        watch: Watch::new(rest_settle_ms),
-        started: Instant::now(),
-        broke: false,
-    }
-    .until_the_end(status)
-    .await
+    Watching { run, watch: Watch::new(rest_settle_ms), started: Instant::now(), broke: false }
+        .until_the_end(status)
+        .await
 }
 
 fn announce(run: &Run, task: &Task) {
-    let what = if *task == Task::Rest {
-        "pushing or parking the rest at"
-    } else {
-        "draining"
-    };
+    let what = if *task == Task::Rest { "pushing or parking the rest at" } else { "draining" };
     let settings = &run.settings;
     let limit_ms = millis(settings.give_up_after);
     if run.output.mode() == Mode::Json {
@@ -122,14 +107,9 @@ impl Watching<'_> {
         }
         match output.mode() {
             _ if step.lines.is_empty() => {}
-            Mode::Json => output.object(&Named {
-                event: "status",
-                status,
-            }),
+            Mode::Json => output.object(&Named { event: "status", status }),
             Mode::Terminal if step.heartbeat => {}
-            Mode::Plain | Mode::Terminal => {
-                step.lines.iter().for_each(|line| output.raw(line.clone()))
-            }
+            Mode::Plain | Mode::Terminal => step.lines.iter().for_each(|line| output.raw(line.clone())),
         }
     }
 
@@ -158,9 +138,7 @@ impl Watching<'_> {
                 let hub = &self.run.settings.hub;
                 Ending::say(
                     Exit::Unanswered,
-                    &format!(
-                        "{hub}: the hub vanished in the middle: nothing listens there any more"
-                    ),
+                    &format!("{hub}: the hub vanished in the middle: nothing listens there any more"),
                 )
             }
             other => self.run.failed(other),
@@ -178,27 +156,21 @@ impl Watching<'_> {
             (_, Some(report)) if summary::was_cancelled(&report) => {
                 Ending::new(Exit::Cancelled, summary::report(&report))
             }
-            (_, Some(report)) => self.drained(
-                summary::report(&report),
-                summary::not_clean(&self.counts(&report), report.cut),
-            ),
+            (_, Some(report)) => {
+                self.drained(summary::report(&report), summary::not_clean(&self.counts(&report), report.cut))
+            }
             (End::Drained, None) => {
                 let last = self.run.last.borrow().clone().unwrap_or_default();
                 let mut lines = summary::last_seen(&last);
-                lines.push("the hub gave no report that can be read; these numbers are from its last status".to_owned());
-                self.drained(
-                    lines,
-                    summary::not_clean(&last.sessions.unwrap_or_default(), last.cut.unwrap_or(0)),
-                )
+                lines
+                    .push("the hub gave no report that can be read; these numbers are from its last status".to_owned());
+                self.drained(lines, summary::not_clean(&last.sessions.unwrap_or_default(), last.cut.unwrap_or(0)))
             }
             (End::Gone, None) if self.broke => self.run.with_last(Ending::say(
                 Exit::Unanswered,
                 "the hub vanished in the middle: it was restarted and knows of no drain",
             )),
-            (End::Gone, None) => self.run.with_last(Ending::say(
-                Exit::Cancelled,
-                "somebody else called the drain off",
-            )),
+            (End::Gone, None) => self.run.with_last(Ending::say(Exit::Cancelled, "somebody else called the drain off")),
         }
     }
 
@@ -206,13 +178,7 @@ impl Watching<'_> {
     /// stands in the last status, and the rest is about just those.
     fn counts(&self, report: &DrainReport) -> tidegate_protocol::control::SessionCounts {
         let mut counts = report.sessions.counts;
-        if let Some(seen) = self
-            .run
-            .last
-            .borrow()
-            .as_ref()
-            .and_then(|status| status.sessions)
-        {
+        if let Some(seen) = self.run.last.borrow().as_ref().and_then(|status| status.sessions) {
             counts.remaining = seen.remaining;
         }
         counts

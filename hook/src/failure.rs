@@ -37,14 +37,8 @@ impl fmt::Display for Failure {
         match self {
             Self::NothingListens => f.write_str("nothing listens there"),
             Self::Unreachable(why) => write!(f, "no connection: {why}"),
-            Self::Silent { waited_ms } => write!(
-                f,
-                "it accepts and does not answer within {}",
-                span(*waited_ms)
-            ),
-            Self::Unauthorized => {
-                f.write_str("it answered 401: --token-file is missing or holds the wrong token")
-            }
+            Self::Silent { waited_ms } => write!(f, "it accepts and does not answer within {}", span(*waited_ms)),
+            Self::Unauthorized => f.write_str("it answered 401: --token-file is missing or holds the wrong token"),
             Self::Vanished(why) => write!(f, "it vanished in the middle: {why}"),
             Self::Garbage(what) => write!(f, "what answers is not a Tidegate hub: {what}"),
             Self::Refused { status, detail } => {
@@ -59,9 +53,7 @@ impl Failure {
     pub(crate) const fn is_passing(&self) -> bool {
         match self {
             Self::NothingListens | Self::Unreachable(_) | Self::Vanished(_) => true,
-            Self::Silent { .. } | Self::Unauthorized | Self::Garbage(_) | Self::Refused { .. } => {
-                false
-            }
+            Self::Silent { .. } | Self::Unauthorized | Self::Garbage(_) | Self::Refused { .. } => false,
         }
     }
 
@@ -69,18 +61,12 @@ impl Failure {
     pub(crate) fn sort(error: &(dyn Error + 'static), connecting: bool) -> Self {
         let refused = |io: &io::Error| io.kind() == io::ErrorKind::ConnectionRefused;
         if connecting {
-            return match causes(error)
-                .any(|error| error.downcast_ref::<io::Error>().is_some_and(refused))
-            {
+            return match causes(error).any(|error| error.downcast_ref::<io::Error>().is_some_and(refused)) {
                 true => Self::NothingListens,
                 false => Self::Unreachable(innermost(error)),
             };
         }
-        if causes(error).any(|error| {
-            error
-                .downcast_ref::<hyper::Error>()
-                .is_some_and(hyper::Error::is_parse)
-        }) {
+        if causes(error).any(|error| error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)) {
             return Self::Garbage(innermost(error));
         }
         Self::Vanished(innermost(error))
@@ -94,9 +80,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// The error and what it came from, and so on.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        (*error).source()
-    })
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 #[cfg(test)]
@@ -112,10 +96,7 @@ mod tests {
             Failure::Unauthorized,
             Failure::Vanished("connection reset".to_owned()),
             Failure::Garbage("HTML".to_owned()),
-            Failure::Refused {
-                status: 409,
-                detail: "busy".to_owned(),
-            },
+            Failure::Refused { status: 409, detail: "busy".to_owned() },
         ]
         .map(|failure| failure.to_string());
         let expected = [
@@ -135,10 +116,7 @@ mod tests {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(Failure::sort(&refused, true), Failure::NothingListens);
         let lost = io::Error::from(io::ErrorKind::HostUnreachable);
-        assert!(matches!(
-            Failure::sort(&lost, true),
-            Failure::Unreachable(_)
-        ));
+        assert!(matches!(Failure::sort(&lost, true), Failure::Unreachable(_)));
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert!(matches!(Failure::sort(&reset, false), Failure::Vanished(_)));
     }

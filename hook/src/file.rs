@@ -13,10 +13,7 @@ pub(crate) fn read_settings(path: &Path, named: bool) -> Result<Given, BadSettin
     match read_small(path) {
         Ok(text) => parse(&text, path),
         Err(error) if error.kind() == ErrorKind::NotFound && !named => Ok(Given::new()),
-        Err(error) => Err(BadSetting(format!(
-            "settings file {}: {error}",
-            path.display()
-        ))),
+        Err(error) => Err(BadSetting(format!("settings file {}: {error}", path.display()))),
     }
 }
 
@@ -26,9 +23,7 @@ pub(crate) fn read_token(path: &Path) -> Result<String, BadSetting> {
     let text = read_small(path).map_err(|error| bad(&error.to_string()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(bad(
-            "must hold one token of visible ASCII characters and nothing else",
-        ));
+        return Err(bad("must hold one token of visible ASCII characters and nothing else"));
     }
     Ok(token.to_owned())
 }
@@ -37,21 +32,13 @@ pub(crate) fn read_token(path: &Path) -> Result<String, BadSetting> {
 pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
     let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
-        return Err(std::io::Error::new(
-            ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
     if meta.len() > FILE_MAX_BYTES {
-        return Err(std::io::Error::new(
-            ErrorKind::InvalidData,
-            format!("larger than {FILE_MAX_BYTES} bytes"),
-        ));
+        return Err(std::io::Error::new(ErrorKind::InvalidData, format!("larger than {FILE_MAX_BYTES} bytes")));
     }
     let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(FILE_MAX_BYTES)
-        .read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(FILE_MAX_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -59,28 +46,17 @@ pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
 fn parse(text: &str, path: &Path) -> Result<Given, BadSetting> {
     let place = path.display();
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error
-            .span()
-            .map_or(0, |span| text[..span.start].matches('\n').count())
-            + 1;
-        BadSetting(format!(
-            "settings file {place}, line {line}: not TOML: {}",
-            error.message()
-        ))
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+        BadSetting(format!("settings file {place}, line {line}: not TOML: {}", error.message()))
     })?;
     let mut given = Given::new();
     for (key, value) in &table {
         let Some(known) = KEYS.into_iter().find(|known| known == key) else {
-            return Err(BadSetting(format!(
-                "settings file {place}: unknown setting \"{key}\"; {}",
-                hint(key)
-            )));
+            return Err(BadSetting(format!("settings file {place}: unknown setting \"{key}\"; {}", hint(key))));
         };
         let Some(text) = as_text(value) else {
             let kind = value.type_str();
-            return Err(BadSetting(format!(
-                "settings file {place}: {known} is a TOML {kind}; write {known} = \"…\""
-            )));
+            return Err(BadSetting(format!("settings file {place}: {known} is a TOML {kind}; write {known} = \"…\"")));
         };
         given.insert(known, text);
     }
@@ -93,11 +69,7 @@ fn as_text(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),
         Value::Boolean(flag) => Some(flag.to_string()),
-        Value::Array(parts) => parts
-            .iter()
-            .map(as_text)
-            .collect::<Option<Vec<_>>>()
-            .map(|parts| parts.join(",")),
+        Value::Array(parts) => parts.iter().map(as_text).collect::<Option<Vec<_>>>().map(|parts| parts.join(",")),
         Value::Table(table) => serde_json::to_string(table).ok(),
         Value::Float(_) | Value::Datetime(_) => None,
     }
@@ -106,10 +78,8 @@ fn as_text(value: &Value) -> Option<String> {
 /// What the writer of an unknown name may have meant.
 fn hint(key: &str) -> String {
     let plain = key.to_lowercase().replace('-', "_");
-    let nearest = KEYS
-        .into_iter()
-        .min_by_key(|known| distance(known, &plain))
-        .filter(|known| distance(known, &plain) <= 3);
+    let nearest =
+        KEYS.into_iter().min_by_key(|known| distance(known, &plain)).filter(|known| distance(known, &plain) <= 3);
     match nearest {
         Some(known) => format!("did you mean \"{known}\"?"),
         None => format!("there are: {}", KEYS.join(", ")),
@@ -168,10 +138,7 @@ mod tests {
     #[test]
     fn broken_toml_is_named_with_its_line() {
         let error = read("hub = \"http://h:1\"\nnotice = 5s\n").unwrap_err();
-        assert!(
-            error.starts_with("settings file hook.toml, line 2: not TOML:"),
-            "{error}"
-        );
+        assert!(error.starts_with("settings file hook.toml, line 2: not TOML:"), "{error}");
     }
 
     #[test]

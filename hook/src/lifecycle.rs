@@ -49,11 +49,7 @@ pub(crate) enum Task {
 impl Deployment {
     /// Reads the four variables through `var`; an empty value counts as absent.
     pub(crate) fn read(var: impl Fn(&str) -> Option<String>) -> Self {
-        let get = |name: &str| {
-            var(name)
-                .filter(|value| !value.is_empty())
-                .map(|value| clip(&value, 256))
-        };
+        let get = |name: &str| var(name).filter(|value| !value.is_empty()).map(|value| clip(&value, 256));
         Self {
             event: get("LIFECYCLE_EVENT"),
             id: get("DEPLOYMENT_ID"),
@@ -80,9 +76,7 @@ impl Deployment {
     /// Whether a drain that fails is undone by default: where the instance stays in service then.
     /// After BlockTraffic it is out of the load balancer, and whoever is left is better handed on.
     pub(crate) fn recalls(&self) -> bool {
-        self.event
-            .as_deref()
-            .is_some_and(|event| event != "AfterBlockTraffic")
+        self.event.as_deref().is_some_and(|event| event != "AfterBlockTraffic")
     }
 
     /// The `trigger` object of the policy, echoed in the report: the variables under their own names.
@@ -93,10 +87,8 @@ impl Deployment {
             ("APPLICATION_NAME", &self.application),
             ("DEPLOYMENT_GROUP_NAME", &self.group),
         ];
-        let trigger: Trigger = named
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into())))
-            .collect();
+        let trigger: Trigger =
+            named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
         (!trigger.is_empty()).then_some(trigger)
     }
 
@@ -105,11 +97,7 @@ impl Deployment {
         let Some(event) = &self.event else {
             return String::new();
         };
-        let id = self
-            .id
-            .as_ref()
-            .map(|id| format!(" of {id}"))
-            .unwrap_or_default();
+        let id = self.id.as_ref().map(|id| format!(" of {id}")).unwrap_or_default();
         let place = match (&self.application, &self.group) {
             (Some(application), Some(group)) => format!(" ({application}/{group})"),
             (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
@@ -124,10 +112,7 @@ mod tests {
     use super::*;
 
     fn on(event: &str) -> Deployment {
-        Deployment {
-            event: Some(event.to_owned()),
-            ..Deployment::default()
-        }
+        Deployment { event: Some(event.to_owned()), ..Deployment::default() }
     }
 
     #[test]
@@ -136,14 +121,9 @@ mod tests {
         assert_eq!(on("ApplicationStop").task(), Some(Task::Drain));
         assert_eq!(on("AfterBlockTraffic").task(), Some(Task::Rest));
         assert_eq!(on("BeforeAllowTraffic").task(), Some(Task::Serve));
-        for quiet in [
-            "BeforeInstall",
-            "AfterInstall",
-            "ApplicationStart",
-            "ValidateService",
-            "AfterAllowTraffic",
-            "New",
-        ] {
+        for quiet in
+            ["BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService", "AfterAllowTraffic", "New"]
+        {
             assert_eq!(on(quiet).task(), Some(Task::Nothing(quiet.to_owned())));
         }
         assert_eq!(Deployment::default().task(), None);
@@ -162,15 +142,7 @@ mod tests {
             asked.borrow_mut().push(name.to_owned());
             Some(format!("<{name}>"))
         });
-        assert_eq!(
-            *asked.borrow(),
-            [
-                "LIFECYCLE_EVENT",
-                "DEPLOYMENT_ID",
-                "APPLICATION_NAME",
-                "DEPLOYMENT_GROUP_NAME"
-            ]
-        );
+        assert_eq!(*asked.borrow(), ["LIFECYCLE_EVENT", "DEPLOYMENT_ID", "APPLICATION_NAME", "DEPLOYMENT_GROUP_NAME"]);
         let trigger = deployment.trigger().unwrap();
         assert_eq!(trigger.len(), 4);
         assert_eq!(trigger["DEPLOYMENT_ID"], "<DEPLOYMENT_ID>");

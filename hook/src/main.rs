@@ -64,9 +64,7 @@ fn story() -> Exit {
     };
     let output = Output::start(Mode::choose(settings.json));
     if let Task::Nothing(event) = &task {
-        output.note(&text::fit(&format!(
-            "{event}: nothing to do for tidegate-hook"
-        )));
+        output.note(&text::fit(&format!("{event}: nothing to do for tidegate-hook")));
         output.close(LAST_WORDS_MAX);
         return Exit::Done;
     }
@@ -77,50 +75,24 @@ fn story() -> Exit {
 }
 
 /// Everything that is known before the hub is asked.
-fn resolve(
-    args: &args::Args,
-    task: &Task,
-    deployment: &Deployment,
-) -> Result<Settings, BadSetting> {
+fn resolve(args: &args::Args, task: &Task, deployment: &Deployment) -> Result<Settings, BadSetting> {
     let (file_path, named) = settings::file_path(args.config(), env);
     let file = file::read_settings(&file_path, named)?;
-    Sources {
-        flags: args.given(),
-        env: settings::from_env(env),
-        file,
-        file_path,
-    }
-    .resolve(task, deployment)
+    Sources { flags: args.given(), env: settings::from_env(env), file, file_path }.resolve(task, deployment)
 }
 
 fn prepare(settings: Settings, deployment: Deployment, output: Output) -> Result<Run, BadSetting> {
-    let token = settings
-        .token_file
-        .as_deref()
-        .map(file::read_token)
-        .transpose()?;
+    let token = settings.token_file.as_deref().map(file::read_token).transpose()?;
     let api = client::Api::new(&settings, token.as_deref())?;
-    Ok(Run {
-        settings,
-        deployment,
-        api,
-        output,
-        asked: Cell::new(false),
-        last: RefCell::new(None),
-    })
+    Ok(Run { settings, deployment, api, output, asked: Cell::new(false), last: RefCell::new(None) })
 }
 
 /// Does the task, whatever ends first: the task, our patience, or a signal.
 fn perform(run: &Run, task: &Task) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return refuse(&BadSetting(format!(
-                "this process cannot wait for anything: {error}"
-            )));
+            return refuse(&BadSetting(format!("this process cannot wait for anything: {error}")));
         }
     };
     let ending = runtime.block_on(async {
@@ -152,12 +124,9 @@ fn perform(run: &Run, task: &Task) -> Exit {
 async fn work(run: &Run, task: &Task) -> Ending {
     match task {
         Task::Drain | Task::Rest => drain::drain(run, task).await,
-        Task::Plan
-        | Task::Status
-        | Task::Report
-        | Task::Cancel
-        | Task::Serve
-        | Task::Nothing(_) => query::ask(run, task).await,
+        Task::Plan | Task::Status | Task::Report | Task::Cancel | Task::Serve | Task::Nothing(_) => {
+            query::ask(run, task).await
+        }
     }
 }
 
@@ -169,10 +138,7 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) -> Exit {

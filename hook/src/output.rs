@@ -67,9 +67,7 @@ impl Output {
     pub(crate) fn start(mode: Mode) -> Self {
         let (queue, items) = sync_channel(QUEUE_MAX_LINES);
         // A refused thread drops the receiver, and every send then fails, which is ignored.
-        let _ = std::thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || write_all(&items));
+        let _ = std::thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&items));
         Self { mode, queue }
     }
 
@@ -121,8 +119,7 @@ fn write_all(items: &Receiver<Item>) {
     for item in items {
         match item {
             Item::Line(line) => {
-                let mut write =
-                    || broken = broken || writeln!(std::io::stdout(), "{line}").is_err();
+                let mut write = || broken = broken || writeln!(std::io::stdout(), "{line}").is_err();
                 match &bar {
                     Some(bar) => bar.suspend(write),
                     None => write(),

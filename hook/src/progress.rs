@@ -44,11 +44,7 @@ pub(crate) fn bar(status: &DrainStatus) -> BarView {
     let mut text = vec![status.phase.as_str().to_owned()];
     text.extend(status.why.clone());
     text.extend(numbers(status));
-    BarView {
-        done: total.saturating_sub(counts.remaining),
-        total,
-        text: fit(&text.join(", ")),
-    }
+    BarView { done: total.saturating_sub(counts.remaining), total, text: fit(&text.join(", ")) }
 }
 
 fn population(status: &DrainStatus) -> String {
@@ -57,17 +53,10 @@ fn population(status: &DrainStatus) -> String {
     };
     let total = counts.at_start.saturating_add(counts.arrived);
     if status.phase == Phase::Noticing {
-        return format!(
-            "{} told, nobody moved yet",
-            count(counts.remaining, "session")
-        );
+        return format!("{} told, nobody moved yet", count(counts.remaining, "session"));
     }
     let outcomes = outcomes(counts);
-    let outcomes = if outcomes.is_empty() {
-        String::new()
-    } else {
-        format!(" ({outcomes})")
-    };
+    let outcomes = if outcomes.is_empty() { String::new() } else { format!(" ({outcomes})") };
     format!("{} of {total} left{outcomes}", counts.remaining)
 }
 
@@ -80,11 +69,7 @@ pub(crate) fn outcomes(counts: &SessionCounts) -> String {
         ("forced", counts.forced),
         ("unconfirmed", counts.unconfirmed),
     ];
-    let told: Vec<String> = named
-        .iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(name, n)| format!("{name} {n}"))
-        .collect();
+    let told: Vec<String> = named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
     told.join(", ")
 }
 
@@ -120,14 +105,7 @@ mod tests {
     use tidegate_protocol::id::SessionId;
 
     fn counts() -> SessionCounts {
-        SessionCounts {
-            at_start: 500,
-            arrived: 4,
-            moved: 120,
-            left: 2,
-            remaining: 382,
-            ..SessionCounts::default()
-        }
+        SessionCounts { at_start: 500, arrived: 4, moved: 120, left: 2, remaining: 382, ..SessionCounts::default() }
     }
 
     #[test]
@@ -153,48 +131,24 @@ mod tests {
 
     #[test]
     fn unknown_values_are_left_out() {
-        let status = DrainStatus {
-            phase: Phase::Noticing,
-            sessions: Some(counts()),
-            ..DrainStatus::default()
-        };
-        assert_eq!(
-            line(&status),
-            "noticing: 382 sessions told, nobody moved yet"
-        );
-        assert_eq!(
-            line(&DrainStatus {
-                phase: Phase::Held,
-                ..DrainStatus::default()
-            }),
-            "held: no account yet"
-        );
+        let status = DrainStatus { phase: Phase::Noticing, sessions: Some(counts()), ..DrainStatus::default() };
+        assert_eq!(line(&status), "noticing: 382 sessions told, nobody moved yet");
+        assert_eq!(line(&DrainStatus { phase: Phase::Held, ..DrainStatus::default() }), "held: no account yet");
     }
 
     #[test]
     fn a_held_drain_says_why_and_still_fits_the_line() {
-        let why = Some("the canary stage is not back: 0 of 5 after 10 s; is the successor reachable by clients?".repeat(3));
-        let status = DrainStatus {
-            phase: Phase::Held,
-            why,
-            sessions: Some(counts()),
-            ..DrainStatus::default()
-        };
+        let why =
+            Some("the canary stage is not back: 0 of 5 after 10 s; is the successor reachable by clients?".repeat(3));
+        let status = DrainStatus { phase: Phase::Held, why, sessions: Some(counts()), ..DrainStatus::default() };
         let text = line(&status);
-        assert!(
-            text.starts_with("held: 382 of 504 left (moved 120, ended 2), because the canary"),
-            "{text}"
-        );
+        assert!(text.starts_with("held: 382 of 504 left (moved 120, ended 2), because the canary"), "{text}");
         assert_eq!(text.chars().count(), LINE_MAX_CHARS);
     }
 
     #[test]
     fn who_is_waited_for_is_named_by_the_head_of_the_id() {
-        let one = WaitingFor {
-            session: SessionId(0xabcd << 112),
-            why: "busy: typing".to_owned(),
-            since_ms: 14_000,
-        };
+        let one = WaitingFor { session: SessionId(0xabcd << 112), why: "busy: typing".to_owned(), since_ms: 14_000 };
         let status = DrainStatus {
             waiting_for: vec![one.clone(), one.clone(), one],
             sessions: Some(counts()),

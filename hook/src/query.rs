@@ -41,10 +41,7 @@ async fn status(run: &Run) -> Result<Ending, Failure> {
 async fn report(run: &Run) -> Result<Ending, Failure> {
     let answer: Answer<DrainReport> = match run.api.report(Duration::ZERO).await {
         Err(Failure::Refused { status: 404, .. }) => {
-            return Ok(Ending::say(
-                Exit::Refused,
-                "no report: this hub has not been drained since it started",
-            ));
+            return Ok(Ending::say(Exit::Refused, "no report: this hub has not been drained since it started"));
         }
         answer => answer?,
     };
@@ -56,18 +53,11 @@ async fn serve(run: &Run) -> Result<Ending, Failure> {
     let answer: Answer<DrainStatus> = run.api.cancel().await?;
     show(run, &answer.raw, || {
         let status = &answer.value;
-        let moved = status
-            .sessions
-            .map(|counts| progress::outcomes(&counts))
-            .filter(|text| !text.is_empty());
+        let moved = status.sessions.map(|counts| progress::outcomes(&counts)).filter(|text| !text.is_empty());
         let moved = moved.map(|text| format!("; {text}")).unwrap_or_default();
         match status.phase {
             Phase::Serving => vec![format!("{}the hub serves{moved}", run.deployment.prefix())],
-            _ => vec![format!(
-                "{}told the hub to serve; now {}",
-                run.deployment.prefix(),
-                progress::line(status)
-            )],
+            _ => vec![format!("{}told the hub to serve; now {}", run.deployment.prefix(), progress::line(status))],
         }
     });
     Ok(Ending::new(Exit::Done, Vec::new()))
@@ -78,8 +68,6 @@ fn show(run: &Run, raw: &RawValue, words: impl FnOnce() -> Vec<String>) {
     match run.output.mode() {
         // JSON strings hold no raw line ends, so these are only layout.
         Mode::Json => run.output.raw(raw.get().replace(['\n', '\r'], " ")),
-        Mode::Plain | Mode::Terminal => words()
-            .iter()
-            .for_each(|line| run.output.raw(crate::text::fit(line))),
+        Mode::Plain | Mode::Terminal => words().iter().for_each(|line| run.output.raw(crate::text::fit(line))),
     }
 }

@@ -54,10 +54,7 @@ impl Ending {
 
     /// An ending that one sentence explains.
     pub(crate) fn say(exit: Exit, sentence: &str) -> Self {
-        Self {
-            exit,
-            lines: wrap(sentence, 5),
-        }
+        Self { exit, lines: wrap(sentence, 5) }
     }
 }
 
@@ -67,21 +64,15 @@ impl Run {
     pub(crate) fn failed(&self, failure: &Failure) -> Ending {
         let hub = &self.settings.hub;
         match failure {
-            Failure::NothingListens if self.settings.require_hub => Ending::say(
-                Exit::Unanswered,
-                &format!("{hub}: nothing listens there, and --require-hub is set"),
-            ),
-            Failure::NothingListens => Ending::say(
-                Exit::Done,
-                &format!("warning: {hub}: nothing listens there, so there is nothing to do"),
-            ),
-            Failure::Refused {
-                status: 422,
-                detail,
-            } => Ending::say(
-                Exit::Usage,
-                &format!("{hub}: the hub cannot carry out this policy: {detail}"),
-            ),
+            Failure::NothingListens if self.settings.require_hub => {
+                Ending::say(Exit::Unanswered, &format!("{hub}: nothing listens there, and --require-hub is set"))
+            }
+            Failure::NothingListens => {
+                Ending::say(Exit::Done, &format!("warning: {hub}: nothing listens there, so there is nothing to do"))
+            }
+            Failure::Refused { status: 422, detail } => {
+                Ending::say(Exit::Usage, &format!("{hub}: the hub cannot carry out this policy: {detail}"))
+            }
             Failure::Refused { .. } => Ending::say(Exit::Refused, &format!("{hub}: {failure}")),
             Failure::Unreachable(_)
             | Failure::Silent { .. }
@@ -94,19 +85,12 @@ impl Run {
     /// The ending when our own patience is over.
     pub(crate) fn gave_up(&self) -> Ending {
         let after = span(millis(self.settings.give_up_after));
-        self.with_last(Ending::say(
-            Exit::Unanswered,
-            &format!("gave up after {after}: the hub has not come to an end"),
-        ))
+        self.with_last(Ending::say(Exit::Unanswered, &format!("gave up after {after}: the hub has not come to an end")))
     }
 
     /// The ending on a signal.
     pub(crate) fn stopped(&self, exit: Exit) -> Ending {
-        let name = if exit == Exit::Terminated {
-            "SIGTERM"
-        } else {
-            "Ctrl-C"
-        };
+        let name = if exit == Exit::Terminated { "SIGTERM" } else { "Ctrl-C" };
         self.with_last(Ending::say(exit, &format!("{name}: stopped waiting")))
     }
 
@@ -135,36 +119,21 @@ impl Run {
             return;
         }
         let told = tokio::time::timeout(limit, self.api.cancel::<Value>()).await;
-        let told = told.unwrap_or(Err(Failure::Silent {
-            waited_ms: millis(limit),
-        }));
+        let told = told.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }));
         ending.lines.extend(match told {
-            Ok(_) => wrap(
-                "undone: the hub was told to serve again; who has moved stays moved",
-                2,
-            ),
-            Err(failure) => wrap(
-                &format!(
-                    "NOT undone: the hub could not be told to serve again ({failure}){}",
-                    self.lease()
-                ),
-                3,
-            ),
+            Ok(_) => wrap("undone: the hub was told to serve again; who has moved stays moved", 2),
+            Err(failure) => {
+                wrap(&format!("NOT undone: the hub could not be told to serve again ({failure}){}", self.lease()), 3)
+            }
         });
     }
 
     /// What the hub does by itself when nobody asks any more.
     fn lease(&self) -> String {
         let request = &self.settings.request;
-        let lease_ms = request
-            .resolve()
-            .map(|policy| policy.lease_ms)
-            .unwrap_or_default();
+        let lease_ms = request.resolve().map(|policy| policy.lease_ms).unwrap_or_default();
         match request.on_orphan {
-            Some(OnOrphan::Recall) => format!(
-                "; if it lives, it does so by itself after {}",
-                span(lease_ms)
-            ),
+            Some(OnOrphan::Recall) => format!("; if it lives, it does so by itself after {}", span(lease_ms)),
             Some(OnOrphan::Continue) | None => String::new(),
         }
     }
@@ -173,22 +142,15 @@ impl Run {
     pub(crate) fn close(&self, ending: &Ending, quiet_success: bool) {
         let code = ending.exit.code();
         match self.output.mode() {
-            Mode::Json if quiet_success && ending.exit == Exit::Done && ending.lines.is_empty() => {
-            }
+            Mode::Json if quiet_success && ending.exit == Exit::Done && ending.lines.is_empty() => {}
             Mode::Json => {
                 let end = json!({ "event": "end", "exit": code, "result": ending.exit.word(), "text": ending.lines });
                 self.output.object(&end);
             }
             Mode::Plain | Mode::Terminal => {
-                ending
-                    .lines
-                    .iter()
-                    .for_each(|line| self.output.raw(fit(line)));
+                ending.lines.iter().for_each(|line| self.output.raw(fit(line)));
                 if !(quiet_success && ending.exit == Exit::Done) {
-                    self.output.raw(format!(
-                        "tidegate-hook: {}, exit {code}",
-                        ending.exit.word().replace('_', " ")
-                    ));
+                    self.output.raw(format!("tidegate-hook: {}, exit {code}", ending.exit.word().replace('_', " ")));
                 }
             }
         }

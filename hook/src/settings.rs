@@ -113,34 +113,20 @@ pub(crate) fn from_env(var: impl Fn(&str) -> Option<String>) -> Given {
 
 impl Sources {
     /// Judges every value and fills in the defaults, which depend on the task and on who runs us.
-    pub(crate) fn resolve(
-        &self,
-        task: &Task,
-        deployment: &Deployment,
-    ) -> Result<Settings, BadSetting> {
+    pub(crate) fn resolve(&self, task: &Task, deployment: &Deployment) -> Result<Settings, BadSetting> {
         let mut request = self.request()?;
         request.trigger = deployment.trigger();
         let recall = deployment.recalls() && !self.switch("no_recall")?;
         if deployment.is_codedeploy() {
-            request
-                .reason
-                .get_or_insert_with(|| "deployment".to_owned());
-            request.on_orphan.get_or_insert(if recall {
-                OnOrphan::Recall
-            } else {
-                OnOrphan::Continue
-            });
+            request.reason.get_or_insert_with(|| "deployment".to_owned());
+            request.on_orphan.get_or_insert(if recall { OnOrphan::Recall } else { OnOrphan::Continue });
         }
         if *task == Task::Rest {
             make_rest(&mut request);
         }
-        let policy = request
-            .resolve()
-            .map_err(|error| BadSetting(format!("impossible policy: {error}")))?;
+        let policy = request.resolve().map_err(|error| BadSetting(format!("impossible policy: {error}")))?;
         request.deadline_ms = Some(policy.deadline_ms);
-        let give_up_ms = self
-            .span("give_up_after")?
-            .unwrap_or(policy.deadline_ms + policy.settle_ms);
+        let give_up_ms = self.span("give_up_after")?.unwrap_or(policy.deadline_ms + policy.settle_ms);
         Ok(Settings {
             hub: self.parsed("hub", hub)?.unwrap_or_else(|| HUB.to_owned()),
             token_file: self.text("token_file").map(PathBuf::from),
@@ -169,9 +155,7 @@ impl Sources {
             settle_ms: self.span("settle")?,
             deadline_ms: self.span("deadline")?,
             max_in_flight: self.parsed("max_in_flight", number)?,
-            stages: self.parsed("stages", |text| {
-                text.split(',').map(|part| number(part.trim())).collect()
-            })?,
+            stages: self.parsed("stages", |text| text.split(',').map(|part| number(part.trim())).collect())?,
             gate: (gate != GateRequest::default()).then_some(gate),
             text: self.text("text"),
             texts: self.parsed("texts", texts)?,
@@ -184,23 +168,15 @@ impl Sources {
     }
 
     fn text(&self, key: &str) -> Option<String> {
-        [&self.flags, &self.env, &self.file]
-            .into_iter()
-            .find_map(|given| given.get(key).cloned())
+        [&self.flags, &self.env, &self.file].into_iter().find_map(|given| given.get(key).cloned())
     }
 
     /// The value with its meaning, or where it stands and what would be right.
-    fn parsed<T>(
-        &self,
-        key: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, BadSetting> {
+    fn parsed<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, BadSetting> {
         let Some(text) = self.text(key) else {
             return Ok(None);
         };
-        parse(&text)
-            .map(Some)
-            .map_err(|right| BadSetting(format!("{} \"{text}\": {right}", self.place(key))))
+        parse(&text).map(Some).map_err(|right| BadSetting(format!("{} \"{text}\": {right}", self.place(key))))
     }
 
     /// Where the value of a setting was found, as its writer wrote it.
@@ -221,17 +197,9 @@ impl Sources {
     /// A time limit of one call; zero would forbid every call.
     fn limit(&self, key: &str, default_ms: u64) -> Result<Duration, BadSetting> {
         let positive = |text: &str| {
-            span_ms(text).and_then(|ms| {
-                if ms == 0 {
-                    Err("must be more than 0".to_owned())
-                } else {
-                    Ok(ms)
-                }
-            })
+            span_ms(text).and_then(|ms| if ms == 0 { Err("must be more than 0".to_owned()) } else { Ok(ms) })
         };
-        Ok(Duration::from_millis(
-            self.parsed(key, positive)?.unwrap_or(default_ms),
-        ))
+        Ok(Duration::from_millis(self.parsed(key, positive)?.unwrap_or(default_ms)))
     }
 
     fn switch(&self, key: &str) -> Result<bool, BadSetting> {
@@ -253,8 +221,7 @@ fn make_rest(request: &mut DrainRequest) {
 }
 
 fn span_ms(text: &str) -> Result<u64, String> {
-    let span = humantime::parse_duration(text)
-        .map_err(|_| "not a duration; write 500ms, 15s or 1m30s".to_owned())?;
+    let span = humantime::parse_duration(text).map_err(|_| "not a duration; write 500ms, 15s or 1m30s".to_owned())?;
     match millis(span) {
         ms if ms > SPAN_MAX_MS => Err("more than a day; is the unit right?".to_owned()),
         ms => Ok(ms),
@@ -262,8 +229,7 @@ fn span_ms(text: &str) -> Result<u64, String> {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse()
-        .map_err(|_| "not a whole number, 0 or more".to_owned())
+    text.parse().map_err(|_| "not a whole number, 0 or more".to_owned())
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -283,8 +249,7 @@ fn on_orphan(text: &str) -> Result<OnOrphan, String> {
 }
 
 fn texts(text: &str) -> Result<BTreeMap<String, String>, String> {
-    serde_json::from_str(text)
-        .map_err(|_| "not texts by language; write {\"de\":\"…\",\"fr\":\"…\"}".to_owned())
+    serde_json::from_str(text).map_err(|_| "not texts by language; write {\"de\":\"…\",\"fr\":\"…\"}".to_owned())
 }
 
 /// A base URL without its trailing slash.
@@ -295,21 +260,14 @@ fn hub(text: &str) -> Result<String, String> {
         (_, Some(authority)) if authority.as_str().contains('@') => {
             Err("a URL with a password in it ends up in logs; use --token-file".to_owned())
         }
-        (Some("http" | "https"), Some(_)) if uri.query().is_none() => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
+        (Some("http" | "https"), Some(_)) if uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
         _ => Err(format!("not the address of a hub; {right}")),
     }
 }
 
 /// Where the settings file is, and whether somebody named it (then it must be there).
-pub(crate) fn file_path(
-    flag: Option<&str>,
-    var: impl Fn(&str) -> Option<String>,
-) -> (PathBuf, bool) {
-    let named = flag
-        .map(str::to_owned)
-        .or_else(|| var("TIDEGATE_HOOK_CONFIG").filter(|path| !path.is_empty()));
+pub(crate) fn file_path(flag: Option<&str>, var: impl Fn(&str) -> Option<String>) -> (PathBuf, bool) {
+    let named = flag.map(str::to_owned).or_else(|| var("TIDEGATE_HOOK_CONFIG").filter(|path| !path.is_empty()));
     match named {
         Some(path) => (PathBuf::from(path), true),
         None => (Path::new("/etc/tidegate/hook.toml").to_owned(), false),

@@ -1,38 +1,23 @@
 use super::*;
 
 fn given(pairs: &[(&'static str, &str)]) -> Given {
-    pairs
-        .iter()
-        .map(|(key, value)| (*key, (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| (*key, (*value).to_owned())).collect()
 }
 
 fn flags(pairs: &[(&'static str, &str)]) -> Sources {
-    Sources {
-        flags: given(pairs),
-        ..Sources::default()
-    }
+    Sources { flags: given(pairs), ..Sources::default() }
 }
 
 fn codedeploy(event: &str) -> Deployment {
-    Deployment {
-        event: Some(event.to_owned()),
-        id: Some("d-1".to_owned()),
-        ..Deployment::default()
-    }
+    Deployment { event: Some(event.to_owned()), id: Some("d-1".to_owned()), ..Deployment::default() }
 }
 
 fn plain(sources: &Sources) -> Settings {
-    sources
-        .resolve(&Task::Drain, &Deployment::default())
-        .unwrap()
+    sources.resolve(&Task::Drain, &Deployment::default()).unwrap()
 }
 
 fn error(pairs: &[(&'static str, &str)]) -> String {
-    flags(pairs)
-        .resolve(&Task::Drain, &Deployment::default())
-        .unwrap_err()
-        .0
+    flags(pairs).resolve(&Task::Drain, &Deployment::default()).unwrap_err().0
 }
 
 #[test]
@@ -44,59 +29,26 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         file_path: PathBuf::from("hook.toml"),
     };
     let request = plain(&sources).request;
-    assert_eq!(
-        (request.notice_ms, request.window_ms, request.settle_ms),
-        (Some(1_000), Some(2_000), Some(3_000))
-    );
+    assert_eq!((request.notice_ms, request.window_ms, request.settle_ms), (Some(1_000), Some(2_000), Some(3_000)));
 }
 
 #[test]
 fn a_bad_value_is_named_where_it_stands_with_what_would_be_right() {
-    assert_eq!(
-        error(&[("notice", "15")]),
-        "--notice \"15\": not a duration; write 500ms, 15s or 1m30s"
-    );
-    let env = Sources {
-        env: given(&[("give_up_after", "soon")]),
-        ..Sources::default()
-    };
-    let bad = env
-        .resolve(&Task::Drain, &Deployment::default())
-        .unwrap_err()
-        .0;
-    assert_eq!(
-        bad,
-        "TIDEGATE_GIVE_UP_AFTER \"soon\": not a duration; write 500ms, 15s or 1m30s"
-    );
-    let file = Sources {
-        file: given(&[("strict", "maybe")]),
-        file_path: PathBuf::from("hook.toml"),
-        ..Sources::default()
-    };
-    let bad = file
-        .resolve(&Task::Drain, &Deployment::default())
-        .unwrap_err()
-        .0;
-    assert_eq!(
-        bad,
-        "hook.toml: strict \"maybe\": neither yes nor no; write true or false"
-    );
+    assert_eq!(error(&[("notice", "15")]), "--notice \"15\": not a duration; write 500ms, 15s or 1m30s");
+    let env = Sources { env: given(&[("give_up_after", "soon")]), ..Sources::default() };
+    let bad = env.resolve(&Task::Drain, &Deployment::default()).unwrap_err().0;
+    assert_eq!(bad, "TIDEGATE_GIVE_UP_AFTER \"soon\": not a duration; write 500ms, 15s or 1m30s");
+    let file =
+        Sources { file: given(&[("strict", "maybe")]), file_path: PathBuf::from("hook.toml"), ..Sources::default() };
+    let bad = file.resolve(&Task::Drain, &Deployment::default()).unwrap_err().0;
+    assert_eq!(bad, "hook.toml: strict \"maybe\": neither yes nor no; write true or false");
     assert_eq!(
         error(&[("hub", "ftp://h")]),
         "--hub \"ftp://h\": not the address of a hub; write http://host:port or https://host:port"
     );
-    assert_eq!(
-        error(&[("on_orphan", "die")]),
-        "--on-orphan \"die\": unknown; write continue or recall"
-    );
-    assert_eq!(
-        error(&[("stages", "10,x")]),
-        "--stages \"10,x\": not a whole number, 0 or more"
-    );
-    assert_eq!(
-        error(&[("lease", "48h")]),
-        "--lease \"48h\": more than a day; is the unit right?"
-    );
+    assert_eq!(error(&[("on_orphan", "die")]), "--on-orphan \"die\": unknown; write continue or recall");
+    assert_eq!(error(&[("stages", "10,x")]), "--stages \"10,x\": not a whole number, 0 or more");
+    assert_eq!(error(&[("lease", "48h")]), "--lease \"48h\": more than a day; is the unit right?");
 }
 
 #[test]
@@ -106,12 +58,7 @@ fn a_password_in_the_address_is_refused() {
 
 #[test]
 fn three_spans_that_do_not_fit_the_deadline_are_impossible_and_named() {
-    let bad = error(&[
-        ("notice", "10s"),
-        ("window", "10s"),
-        ("settle", "10s"),
-        ("deadline", "20s"),
-    ]);
+    let bad = error(&[("notice", "10s"), ("window", "10s"), ("settle", "10s"), ("deadline", "20s")]);
     assert!(bad.starts_with("impossible policy: "), "{bad}");
     for name in ["notice_ms", "window_ms", "settle_ms", "deadline_ms 20000"] {
         assert!(bad.contains(name), "{name} is missing in: {bad}");
@@ -125,59 +72,39 @@ fn by_default_it_gives_up_one_settle_after_the_deadline() {
     assert_eq!(settings.give_up_after, Duration::from_secs(310));
     let short = plain(&flags(&[("deadline", "20s"), ("settle", "3s")]));
     assert_eq!(short.give_up_after, Duration::from_secs(23));
-    assert_eq!(
-        plain(&flags(&[("give_up_after", "7s")])).give_up_after,
-        Duration::from_secs(7)
-    );
+    assert_eq!(plain(&flags(&[("give_up_after", "7s")])).give_up_after, Duration::from_secs(7));
 }
 
 #[test]
 fn under_codedeploy_an_orphan_is_recalled_and_a_failure_undone() {
     let sources = Sources::default();
-    let settings = sources
-        .resolve(&Task::Drain, &codedeploy("BeforeBlockTraffic"))
-        .unwrap();
+    let settings = sources.resolve(&Task::Drain, &codedeploy("BeforeBlockTraffic")).unwrap();
     assert!(settings.recall);
     assert_eq!(settings.request.on_orphan, Some(OnOrphan::Recall));
     assert_eq!(settings.request.reason.as_deref(), Some("deployment"));
     assert_eq!(settings.request.trigger.unwrap()["DEPLOYMENT_ID"], "d-1");
     let outside = plain(&sources);
     assert!(!outside.recall);
-    assert_eq!(
-        (outside.request.on_orphan, outside.request.trigger),
-        (None, None)
-    );
+    assert_eq!((outside.request.on_orphan, outside.request.trigger), (None, None));
 }
 
 #[test]
 fn no_recall_holds_for_orphans_too() {
-    let settings = flags(&[("no_recall", "true")])
-        .resolve(&Task::Drain, &codedeploy("BeforeBlockTraffic"))
-        .unwrap();
+    let settings = flags(&[("no_recall", "true")]).resolve(&Task::Drain, &codedeploy("BeforeBlockTraffic")).unwrap();
     assert!(!settings.recall);
     assert_eq!(settings.request.on_orphan, Some(OnOrphan::Continue));
 }
 
 #[test]
 fn after_block_traffic_asks_for_everybody_now_and_is_not_undone() {
-    let file = Sources {
-        file: given(&[("notice", "30s"), ("window", "2m")]),
-        ..Sources::default()
-    };
-    let settings = file
-        .resolve(&Task::Rest, &codedeploy("AfterBlockTraffic"))
-        .unwrap();
+    let file = Sources { file: given(&[("notice", "30s"), ("window", "2m")]), ..Sources::default() };
+    let settings = file.resolve(&Task::Rest, &codedeploy("AfterBlockTraffic")).unwrap();
     let request = settings.request;
     assert_eq!(request.rest, Some(Rest::Now));
     assert_eq!((request.notice_ms, request.window_ms), (Some(0), Some(0)));
-    assert_eq!(
-        (request.settle_ms, request.deadline_ms),
-        (Some(2_000), Some(60_000))
-    );
+    assert_eq!((request.settle_ms, request.deadline_ms), (Some(2_000), Some(60_000)));
     assert!(!settings.recall);
-    let tight = flags(&[("deadline", "1s")])
-        .resolve(&Task::Rest, &codedeploy("AfterBlockTraffic"))
-        .unwrap();
+    let tight = flags(&[("deadline", "1s")]).resolve(&Task::Rest, &codedeploy("AfterBlockTraffic")).unwrap();
     assert_eq!(tight.request.settle_ms, Some(500));
 }
 

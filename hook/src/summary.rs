@@ -18,17 +18,9 @@ const SENTENCE_MAX_LINES: usize = 3;
 
 /// Who did not go in good order, for `--strict`; `None` if everybody did.
 pub(crate) fn not_clean(counts: &SessionCounts, cut: u64) -> Option<String> {
-    let named = [
-        (counts.forced, "forced"),
-        (cut, "cut"),
-        (counts.unconfirmed, "unconfirmed"),
-        (counts.remaining, "left here"),
-    ];
-    let bad: Vec<String> = named
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("{n} {what}"))
-        .collect();
+    let named =
+        [(counts.forced, "forced"), (cut, "cut"), (counts.unconfirmed, "unconfirmed"), (counts.remaining, "left here")];
+    let bad: Vec<String> = named.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     (!bad.is_empty()).then(|| bad.join(", "))
 }
 
@@ -65,11 +57,7 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
 pub(crate) fn last_seen(status: &DrainStatus) -> Vec<String> {
     let mut lines = vec![progress::line(status)];
     if let Some(counts) = &status.sessions {
-        lines.push(account(
-            counts,
-            status.cut.unwrap_or(0),
-            status.unroutable.unwrap_or(0),
-        ));
+        lines.push(account(counts, status.cut.unwrap_or(0), status.unroutable.unwrap_or(0)));
     }
     lines.extend(progress::waiting(status));
     lines
@@ -88,18 +76,10 @@ pub(crate) fn status(status: &DrainStatus) -> Vec<String> {
 /// A plan as a table, and whether it fits.
 pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
     let mut lines = vec![format!("plan for {}", count(plan.sessions, "session"))];
-    lines.push(format!(
-        "{:>7} {:>10} {:>10} {:>10}",
-        "stage", "begins", "takes", "sessions"
-    ));
+    lines.push(format!("{:>7} {:>10} {:>10} {:>10}", "stage", "begins", "takes", "sessions"));
     for (n, stage) in plan.stages.iter().enumerate() {
         let begin = format!("+{}", span(stage.begin_ms));
-        lines.push(format!(
-            "{:>7} {begin:>10} {:>10} {:>10}",
-            n + 1,
-            span(stage.span_ms),
-            stage.count
-        ));
+        lines.push(format!("{:>7} {begin:>10} {:>10} {:>10}", n + 1, span(stage.span_ms), stage.count));
     }
     lines.push(format!(
         "takes {} of {}; the last {} are kept for pushing who is left",
@@ -108,32 +88,16 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
         span(plan.push_reserve_ms)
     ));
     for share in &plan.successors {
-        let url = share
-            .url
-            .as_ref()
-            .map(|url| format!(" by {url}"))
-            .unwrap_or_default();
-        lines.push(fit(&format!(
-            "to hub {}{url}: {}",
-            share.hub,
-            count(share.sessions, "session")
-        )));
+        let url = share.url.as_ref().map(|url| format!(" by {url}")).unwrap_or_default();
+        lines.push(fit(&format!("to hub {}{url}: {}", share.hub, count(share.sessions, "session"))));
     }
     if plan.successors.is_empty() {
-        lines
-            .push("to no other hub: sessions would be parked for the next process here".to_owned());
+        lines.push("to no other hub: sessions would be parked for the next process here".to_owned());
     }
     for blocker in plan.blockers.iter().take(BLOCKERS_MAX) {
         lines.extend(wrap(&format!("in the way: {blocker}"), SENTENCE_MAX_LINES));
     }
-    lines.push(
-        if plan.fits {
-            "it fits"
-        } else {
-            "it does NOT fit the deadline"
-        }
-        .to_owned(),
-    );
+    lines.push(if plan.fits { "it fits" } else { "it does NOT fit the deadline" }.to_owned());
     lines
 }
 
@@ -145,23 +109,13 @@ pub(crate) fn was_cancelled(report: &DrainReport) -> bool {
 fn account(counts: &SessionCounts, cut: u64, unroutable: u64) -> String {
     fit(&format!(
         "moved {}, parked {}, ended {}, forced {}, unconfirmed {}, left here {}; cut {cut}, unroutable {unroutable}",
-        counts.moved,
-        counts.parked,
-        counts.left,
-        counts.forced,
-        counts.unconfirmed,
-        counts.remaining
+        counts.moved, counts.parked, counts.left, counts.forced, counts.unconfirmed, counts.remaining
     ))
 }
 
 fn gap(gap: &GapMs) -> Option<String> {
     let (p50, p99, max) = (gap.p50?, gap.p99?, gap.max?);
-    Some(format!(
-        "without service: half of them up to {}, 99 % up to {}, longest {}",
-        span(p50),
-        span(p99),
-        span(max)
-    ))
+    Some(format!("without service: half of them up to {}, 99 % up to {}, longest {}", span(p50), span(p99), span(max)))
 }
 
 fn successors(hubs: &[SuccessorReport]) -> Vec<String> {
@@ -169,17 +123,9 @@ fn successors(hubs: &[SuccessorReport]) -> Vec<String> {
         .iter()
         .take(HUBS_MAX)
         .map(|hub| {
-            let url = hub
-                .url
-                .as_ref()
-                .map(|url| format!(" by {}", clip(url, 40)))
-                .unwrap_or_default();
+            let url = hub.url.as_ref().map(|url| format!(" by {}", clip(url, 40))).unwrap_or_default();
             let state = hub.state.map_or("silent", |state| state.as_str());
-            fit(&format!(
-                "to hub {}{url}: {}, it is {state}",
-                hub.hub,
-                count(hub.moved, "session")
-            ))
+            fit(&format!("to hub {}{url}: {}, it is {state}", hub.hub, count(hub.moved, "session")))
         })
         .collect();
     if hubs.len() > HUBS_MAX {

@@ -46,48 +46,22 @@ fn the_longest_report_fits_in_what_the_agent_keeps() {
         remaining: huge,
     };
     worst.why = Some("because ".repeat(500));
-    let hub = SuccessorReport {
-        url: Some("wss://".repeat(100)),
-        moved: huge,
-        ..worst.successors[0].clone()
-    };
+    let hub = SuccessorReport { url: Some("wss://".repeat(100)), moved: huge, ..worst.successors[0].clone() };
     worst.successors = vec![hub; 50];
     let lines = report(&worst);
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.chars().count() <= LINE_MAX_CHARS),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().all(|line| line.chars().count() <= LINE_MAX_CHARS), "{lines:#?}");
     // Room for the lines that say what was undone and how it ended.
     let chars: usize = lines.iter().map(|line| line.chars().count() + 1).sum();
-    assert!(
-        chars <= 2_000 - 5 * LINE_MAX_CHARS,
-        "{chars} characters: {lines:#?}"
-    );
+    assert!(chars <= 2_000 - 5 * LINE_MAX_CHARS, "{chars} characters: {lines:#?}");
 }
 
 #[test]
 fn strict_looks_at_everybody_who_did_not_go_in_good_order() {
-    let clean = SessionCounts {
-        at_start: 9,
-        moved: 5,
-        parked: 3,
-        left: 1,
-        ..SessionCounts::default()
-    };
+    let clean = SessionCounts { at_start: 9, moved: 5, parked: 3, left: 1, ..SessionCounts::default() };
     assert_eq!(not_clean(&clean, 0), None);
     assert_eq!(not_clean(&clean, 2).as_deref(), Some("2 cut"));
-    let bad = SessionCounts {
-        forced: 1,
-        unconfirmed: 2,
-        remaining: 3,
-        ..clean
-    };
-    assert_eq!(
-        not_clean(&bad, 0).as_deref(),
-        Some("1 forced, 2 unconfirmed, 3 left here")
-    );
+    let bad = SessionCounts { forced: 1, unconfirmed: 2, remaining: 3, ..clean };
+    assert_eq!(not_clean(&bad, 0).as_deref(), Some("1 forced, 2 unconfirmed, 3 left here"));
 }
 
 #[test]

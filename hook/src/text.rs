@@ -18,11 +18,7 @@ pub(crate) fn clip(text: &str, max_chars: usize) -> String {
     if text.chars().count() <= max_chars {
         return text.chars().map(clean).collect();
     }
-    let mut cut: String = text
-        .chars()
-        .take(max_chars.saturating_sub(1))
-        .map(clean)
-        .collect();
+    let mut cut: String = text.chars().take(max_chars.saturating_sub(1)).map(clean).collect();
     cut.push('…');
     cut
 }
@@ -33,9 +29,7 @@ pub(crate) fn wrap(text: &str, max_lines: usize) -> Vec<String> {
     for word in text.split_whitespace() {
         let full = lines.len() == max_lines;
         match lines.last_mut() {
-            Some(line)
-                if full || line.chars().count() + 1 + word.chars().count() <= LINE_MAX_CHARS =>
-            {
+            Some(line) if full || line.chars().count() + 1 + word.chars().count() <= LINE_MAX_CHARS => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -61,11 +55,7 @@ pub(crate) fn span(ms: u64) -> String {
 
 /// `1 session`, `2 sessions`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
-    if n == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{n} {noun}s")
-    }
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// Whole milliseconds of a duration; more than five hundred million years saturate.
@@ -90,27 +80,14 @@ mod tests {
         let text = "word ".repeat(100);
         let lines = wrap(&text, 3);
         assert_eq!(lines.len(), 3);
-        assert!(
-            lines
-                .iter()
-                .all(|line| line.chars().count() <= LINE_MAX_CHARS),
-            "{lines:?}"
-        );
-        assert!(
-            lines[2].ends_with('…'),
-            "the rest is cut and said so: {lines:?}"
-        );
+        assert!(lines.iter().all(|line| line.chars().count() <= LINE_MAX_CHARS), "{lines:?}");
+        assert!(lines[2].ends_with('…'), "the rest is cut and said so: {lines:?}");
         assert_eq!(wrap("short", 3), ["short"]);
     }
 
     #[test]
     fn spans_read_as_people_say_them() {
         let read = [0, 850, 1_000, 4_250, 42_900, 60_000, 200_000, 3_720_000].map(span);
-        assert_eq!(
-            read,
-            [
-                "0 ms", "850 ms", "1 s", "4.2 s", "42 s", "1m", "3m 20s", "1h 2m"
-            ]
-        );
+        assert_eq!(read, ["0 ms", "850 ms", "1 s", "4.2 s", "42 s", "1m", "3m 20s", "1h 2m"]);
     }
 }

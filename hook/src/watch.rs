@@ -98,10 +98,7 @@ impl Watch {
             self.drain = status.drain;
         }
         if status.phase == Phase::Serving || status.drain != self.drain {
-            return Step {
-                end: Some(End::Gone),
-                ..Step::default()
-            };
+            return Step { end: Some(End::Gone), ..Step::default() };
         }
         let remaining = status.sessions.map_or(0, |sessions| sessions.remaining);
         if remaining != self.remaining {
@@ -118,9 +115,7 @@ impl Watch {
     fn settled(&self, now_ms: u64) -> bool {
         match self.rest_settle_ms {
             None => true,
-            Some(settle_ms) => {
-                self.remaining == 0 || now_ms.saturating_sub(self.remaining_since_ms) >= settle_ms
-            }
+            Some(settle_ms) => self.remaining == 0 || now_ms.saturating_sub(self.remaining_since_ms) >= settle_ms,
         }
     }
 
@@ -143,26 +138,16 @@ impl Watch {
         if matches!(status.phase, Phase::Held | Phase::Settling | Phase::Forcing) || !changed {
             lines.extend(progress::waiting(status));
         }
-        Step {
-            lines,
-            heartbeat: !changed,
-            end: None,
-        }
+        Step { lines, heartbeat: !changed, end: None }
     }
 
     /// How long the hub may wait for the next change before something is due here.
     pub(crate) fn wait_ms(&self, now_ms: u64) -> u64 {
         let since_ms = now_ms.saturating_sub(self.said_at_ms);
-        let line_in_ms = if self.pending {
-            LINE_GAP_MS
-        } else {
-            QUIET_MAX_MS
-        }
-        .saturating_sub(since_ms);
-        let settle_in_ms = self.rest_settle_ms.map_or(u64::MAX, |ms| {
-            ms.saturating_sub(now_ms.saturating_sub(self.remaining_since_ms))
-                .max(1)
-        });
+        let line_in_ms = if self.pending { LINE_GAP_MS } else { QUIET_MAX_MS }.saturating_sub(since_ms);
+        let settle_in_ms = self
+            .rest_settle_ms
+            .map_or(u64::MAX, |ms| ms.saturating_sub(now_ms.saturating_sub(self.remaining_since_ms)).max(1));
         line_in_ms.min(settle_in_ms.max(ASK_GAP_MS)).max(ASK_GAP_MS)
     }
 
@@ -179,16 +164,8 @@ impl Said {
             phase: status.phase,
             stage: status.stage,
             why: status.why.clone(),
-            trouble: (
-                counts.forced > 0,
-                counts.unconfirmed > 0,
-                status.unroutable.unwrap_or(0) > 0,
-            ),
-            successors: status
-                .successors
-                .iter()
-                .map(|hub| (hub.hub, hub.state))
-                .collect(),
+            trouble: (counts.forced > 0, counts.unconfirmed > 0, status.unroutable.unwrap_or(0) > 0),
+            successors: status.successors.iter().map(|hub| (hub.hub, hub.state)).collect(),
         }
     }
 }
