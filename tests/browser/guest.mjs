@@ -59,10 +59,11 @@ export class Guest {
       if (line.type() === "error") guest.#faults.push(`console: ${line.text()}`);
     });
     await guest.page.goto(url);
-    await guest.sees("is connected", async () => guest.#attribute("connection-state", "data-state"), "connected");
-    await until(`${name} is served by a kitchen`, async () => {
+    await until(`${name} is connected and served by a kitchen`, async () => {
+      const state = await guest.#attribute("connection-state", "data-state");
       const kitchen = await guest.kitchen();
-      return { done: kitchen !== "", seen: { kitchen, faults: guest.#faults } };
+      const done = state === "connected" && kitchen !== "";
+      return { done, seen: { state, kitchen, trouble: await guest.trouble(), faults: guest.#faults } };
     });
     return guest;
   }

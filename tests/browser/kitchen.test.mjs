@@ -36,7 +36,7 @@ function onStage(name, kitchens, play) {
   });
 }
 
-onStage("a page that is moved keeps its tickets, they cook on, and nobody is moved while typing", ["A", "B"], async (stage) => {
+onStage("a page that is moved keeps its tickets, and nobody is moved while typing", ["A", "B"], async (stage) => {
   const typist = await Guest.arrive(browser, stage.seat("A").page, "the typist");
   const idler = await Guest.arrive(browser, stage.seat("A").page, "the idler");
   assert.equal(await typist.kitchen(), "A");
@@ -45,7 +45,7 @@ onStage("a page that is moved keeps its tickets, they cook on, and nobody is mov
   await typist.sees("sees three tickets", () => typist.orderList(), ["1 tart", "2 curry", "3 pasta"]);
   await idler.sees("sees one ticket", () => idler.orderList(), ["1 soup"]);
 
-  const hook = stage.hook("A", ["drain", "--notice", "3s", "--window", "2s", "--settle", "5s", "--deadline", "60s", "--text", TEXT]);
+  const hook = stage.hook("A", drain({ notice: "3s", window: "2s", settle: "5s", deadline: "60s" }));
   await typist.sees("is given notice", () => typist.notice(), new RegExp(TEXT));
   await idler.sees("is given notice", () => idler.notice(), new RegExp(TEXT));
   await typist.types("rhubarb");
@@ -79,11 +79,11 @@ onStage("a page that is moved keeps its tickets, they cook on, and nobody is mov
   await idler.leave();
 });
 
-onStage("a drain that is called off is recalled on the page, and everything goes on where it was", ["A", "B"], async (stage) => {
+onStage("a drain that is called off is recalled on the page, and all goes on where it was", ["A", "B"], async (stage) => {
   const guest = await Guest.arrive(browser, stage.seat("A").page);
   await guest.orders("tart");
   await guest.sees("sees the ticket", () => guest.orderList(), ["1 tart"]);
-  const hook = stage.hook("A", ["drain", "--notice", "40s", "--window", "5s", "--settle", "5s", "--deadline", "90s", "--text", TEXT]);
+  const hook = stage.hook("A", drain({ notice: "40s", window: "5s", settle: "5s", deadline: "90s" }));
   await guest.sees("is given notice", () => guest.notice(), new RegExp(TEXT));
 
   const cancel = stage.hook("A", ["cancel"]);
@@ -99,11 +99,11 @@ onStage("a drain that is called off is recalled on the page, and everything goes
   await guest.leave();
 });
 
-onStage("one hub alone parks the page's session, and the next process takes it up with its tickets", ["A"], async (stage) => {
+onStage("one hub alone parks the page's session, and the next process takes it up", ["A"], async (stage) => {
   const guest = await Guest.arrive(browser, stage.seat("A").page);
   for (const dish of ["tart", "curry", "pasta"]) await guest.orders(dish);
   await guest.sees("sees the tickets", () => guest.orderList(), ["1 tart", "2 curry", "3 pasta"]);
-  const hook = stage.hook("A", ["drain", "--notice", "1s", "--window", "1s", "--settle", "2s", "--deadline", "30s", "--text", TEXT]);
+  const hook = stage.hook("A", drain({ notice: "1s", window: "1s", settle: "2s", deadline: "30s" }));
   assert.equal(await hook.end(60_000), 0, `parked is a success:\n${hook.said}`);
   assert.equal(await stage.seat("A").hub.stop(), 0, "the hub ends well");
 
@@ -119,6 +119,11 @@ onStage("one hub alone parks the page's session, and the next process takes it u
   await cookedThrough(guest, 4);
   await guest.leave(LOST_CONNECTION);
 });
+
+/** The trigger's arguments for a drain with these durations. */
+function drain(durations) {
+  return ["drain", "--text", TEXT, ...Object.entries(durations).flatMap(([name, value]) => [`--${name}`, value])];
+}
 
 /** Waits until every ticket is ready, and picks one up. */
 async function cookedThrough(guest, count) {

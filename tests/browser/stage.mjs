@@ -144,7 +144,9 @@ export async function until(what, ask, withinMs = 20_000) {
   for (;;) {
     const { done, seen } = await ask();
     if (done) return seen;
-    if (Date.now() > end) throw new Error(`expected within ${withinMs} ms: ${what}; last seen: ${JSON.stringify(seen)}`);
+    if (Date.now() > end) {
+      throw new Error(`expected within ${withinMs} ms: ${what}; last seen: ${JSON.stringify(seen)}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
