@@ -52,6 +52,7 @@ pub(crate) struct BarView {
 enum Item {
     Line(String),
     Bar(BarView),
+    NoBar,
     Close(SyncSender<()>),
 }
 
@@ -103,6 +104,11 @@ impl Output {
         }
     }
 
+    /// Takes the bar away, so that the last lines stand alone.
+    pub(crate) fn end_bar(&self) {
+        let _ = self.queue.try_send(Item::NoBar);
+    }
+
     /// Waits until everything is written, at most `limit`.
     pub(crate) fn close(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
@@ -127,10 +133,12 @@ fn write_all(items: &Receiver<Item>) {
             }
             Item::Bar(view) if !broken => draw(bar.get_or_insert_with(new_bar), &view),
             Item::Bar(_) => {}
-            Item::Close(done) => {
+            Item::NoBar => {
                 if let Some(bar) = bar.take() {
                     bar.finish_and_clear();
                 }
+            }
+            Item::Close(done) => {
                 let _ = std::io::stdout().flush();
                 let _ = done.send(());
             }

@@ -141,6 +141,7 @@ impl Run {
     /// Says the last lines; the code stands in the very last one.
     pub(crate) fn close(&self, ending: &Ending, quiet_success: bool) {
         let code = ending.exit.code();
+        self.output.end_bar();
         match self.output.mode() {
             Mode::Json if quiet_success && ending.exit == Exit::Done && ending.lines.is_empty() => {}
             Mode::Json => {
