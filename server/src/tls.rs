@@ -34,12 +34,12 @@ impl TlsListener {
 }
 
 /// The TLS side of one listener. Connections take what is current when they begin, so that a
-/// reload touches none that is open.
-#[derive(Debug)]
+/// reload touches none that is open. Clones share what is current.
+#[derive(Clone, Debug)]
 pub struct TlsReloader {
     listener: TlsListener,
     files: TlsFiles,
-    current: RwLock<Arc<ServerConfig>>,
+    current: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
 impl TlsReloader {
@@ -47,7 +47,7 @@ impl TlsReloader {
     ///
     /// Errors: a file cannot be read, holds something else, or the two do not belong together; names the option and the file.
     pub fn load(listener: TlsListener, files: &TlsFiles) -> Result<Self, SettingError> {
-        let current = RwLock::new(server_config(listener, files)?);
+        let current = Arc::new(RwLock::new(server_config(listener, files)?));
         Ok(Self { listener, files: files.clone(), current })
     }
 

@@ -6,28 +6,34 @@ use std::sync::Mutex;
 
 /// Names that a test may change under the list, and how often each was asked for.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<(BTreeMap<String, Vec<SocketAddr>>, u32)>>);
+struct Names(Arc<Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    found: BTreeMap<String, Vec<SocketAddr>>,
+    asked: u32,
+}
 
 impl Names {
     fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        self.0.lock().unwrap().0.insert(name.into(), addresses);
+        self.0.lock().unwrap().found.insert(name.into(), addresses);
     }
 
     fn forget(&self, name: &str) {
-        self.0.lock().unwrap().0.remove(name);
+        self.0.lock().unwrap().found.remove(name);
     }
 
     fn asked(&self) -> u32 {
-        self.0.lock().unwrap().1
+        self.0.lock().unwrap().asked
     }
 
     fn lookup(&self) -> Lookup {
         let names = self.clone();
         Arc::new(move |host, port| {
             let mut table = names.0.lock().unwrap();
-            table.1 += 1;
-            let answer = table.0.get(&host).cloned().ok_or_else(|| io::Error::other("no such name"));
+            table.asked += 1;
+            let answer = table.found.get(&host).cloned().ok_or_else(|| io::Error::other("no such name"));
             let answer = answer.map(|found| found.into_iter().map(|at| SocketAddr::new(at.ip(), port)).collect());
             Box::pin(async move { answer })
         })
