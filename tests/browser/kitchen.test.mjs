@@ -79,7 +79,7 @@ onStage("a page that is moved keeps its tickets, and nobody is moved while typin
   await idler.leave();
 });
 
-onStage("a drain that is called off is recalled on the page, and all goes on where it was", ["A", "B"], async (stage) => {
+onStage("a drain that is called off is recalled on the page, and all goes on as before", ["A", "B"], async (stage) => {
   const guest = await Guest.arrive(browser, stage.seat("A").page);
   await guest.orders("tart");
   await guest.sees("sees the ticket", () => guest.orderList(), ["1 tart"]);

@@ -94,9 +94,12 @@ export class Stage {
     return response.json();
   }
 
-  /** Ends everything, hubs before kitchens, and removes what they wrote. */
+  /** Ends everything, hubs before the kitchens behind them, and removes what they wrote. */
   async clear() {
-    const ends = await Promise.allSettled(this.#programs.reverse().map((program) => program.stop()));
+    const kitchens = [...this.#seats.values()].map((seat) => seat.kitchen).filter(Boolean);
+    const before = this.#programs.filter((program) => !kitchens.includes(program));
+    const ends = await Promise.allSettled(before.map((program) => program.stop()));
+    ends.push(...(await Promise.allSettled(kitchens.map((program) => program.stop()))));
     await rm(this.#directory, { recursive: true, force: true });
     const failed = ends.find((end) => end.status === "rejected");
     if (failed) throw failed.reason;
