@@ -155,12 +155,15 @@ export function escape(text: string): string {
 }
 
 /**
- * The text message that carries this frame.
+ * The text message that carries this frame. A lone surrogate, which no UTF-8 can carry and strict
+ * JSON readers refuse, becomes the replacement character, as in a browser's own messages.
  *
  * @param frame - what to say
  */
 export function encode(frame: ClientFrame): string {
-  return MARK + JSON.stringify(frame);
+  const wellFormed = (_: string, value: unknown) =>
+    typeof value === "string" ? value.replace(/\p{Surrogate}/gu, "\ufffd") : value;
+  return MARK + JSON.stringify(frame, wellFormed);
 }
 
 /**

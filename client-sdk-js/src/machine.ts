@@ -4,7 +4,7 @@
  */
 import { attemptClosed, attemptFrame, attemptTick, dial, sayHello } from "./attempt.js";
 import { FLOOR_MS, afterUptime, backoff } from "./backoff.js";
-import { CLOSE, verdict } from "./close.js";
+import { CLOSE, cutReason, verdict } from "./close.js";
 import { end, startClosing, stepClosing, type StepInner } from "./farewell.js";
 import type { HubFrame } from "./frames.js";
 import { SILENT, heard, lineFrame, lineMessage, lineTick, probe } from "./line.js";
@@ -75,7 +75,7 @@ function said(state: Unclosed, input: Input & { type: "send" | "ready" | "busy" 
   if (input.type === "ready") {
     return [state, [{ do: "say", conn: state.line.conn, frame: { type: "ready", drain } }]];
   }
-  const why = input.why === undefined ? {} : { why: input.why };
+  const why = input.why === undefined ? {} : { why: cutReason(input.why) };
   return [state, [{ do: "say", conn: state.line.conn, frame: { type: "busy", drain, ms: input.ms, ...why } }]];
 }
 

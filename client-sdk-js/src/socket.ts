@@ -230,7 +230,7 @@ export class TidegateSocket extends EventTarget implements WebSocket {
    * Answers a notice: please not yet. Nothing without a notice.
    *
    * @param ms - for how long, in milliseconds from now
-   * @param why - for the operator's eyes
+   * @param why - for the operator's eyes; cut to 123 bytes
    */
   busy(ms: number, why?: string): void {
     this.#driver.feed({ type: "busy", drain: null, ms: wholeMs(ms), ...(why !== undefined && { why }) });

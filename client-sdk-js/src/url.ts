@@ -42,8 +42,8 @@ export function checkProtocols(protocols: string | readonly string[] | undefined
     if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(protocol)) {
       throw new BadAddress(`The subprotocol '${protocol}' is invalid: it must be an HTTP token.`);
     }
-    if (seen.has(protocol.toLowerCase())) throw new BadAddress(`The subprotocol '${protocol}' is duplicated.`);
-    seen.add(protocol.toLowerCase());
+    if (seen.has(protocol)) throw new BadAddress(`The subprotocol '${protocol}' is duplicated.`);
+    seen.add(protocol);
   }
   return list;
 }

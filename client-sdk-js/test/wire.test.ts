@@ -27,6 +27,10 @@ describe("a frame", () => {
     assert.equal(encode({ type: "ack", received: 3 }), '\u0001{"type":"ack","received":3}');
   });
 
+  it("carries text that UTF-8 can carry", () => {
+    assert.equal(encode({ type: "bye", reason: "a\ud800b😀" }), '\u0001{"type":"bye","reason":"a\ufffdb😀"}');
+  });
+
   it("is read without the fields that nobody knows", () => {
     assert.deepEqual(parse('{"type":"ack","received":3,"colour":"red"}'), {
       ok: true,
