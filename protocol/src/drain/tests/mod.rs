@@ -1,6 +1,7 @@
 //! A small simulated fleet on a virtual clock: it carries out the drain's actions as clients, peers
 //! and disk would, and checks the invariants after every step.
 
+mod chance;
 mod course;
 mod ends;
 mod pacing;
