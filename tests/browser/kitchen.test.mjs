@@ -25,14 +25,16 @@ after(async () => {
 function onStage(name, kitchens, play) {
   test(name, { timeout: 150_000 }, async () => {
     const stage = await Stage.set(kitchens);
+    let failure = null;
     try {
       await play(stage);
     } catch (why) {
       why.message += `\n--- what the programs said last ---\n${stage.said}`;
-      throw why;
-    } finally {
-      await stage.clear();
+      failure = why;
     }
+    // What failed first is what matters; an end that fails counts only without it.
+    await stage.clear().catch((why) => (failure ??= why));
+    if (failure !== null) throw failure;
   });
 }
 
