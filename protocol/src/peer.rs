@@ -59,7 +59,10 @@ pub enum Refusal {
 /// A message between hubs about one session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
-#[serde(bound(serialize = "M: crate::replay::Payload + Serialize", deserialize = "M: crate::replay::Payload + Deserialize<'de>"))]
+#[serde(bound(
+    serialize = "M: crate::replay::Payload + Serialize",
+    deserialize = "M: crate::replay::Payload + Deserialize<'de>"
+))]
 pub enum PeerMessage<M> {
     /// Claimant to anyone: what do you know?
     Locate {
@@ -163,6 +166,13 @@ pub enum PeerMessage<M> {
         /// Names the try.
         handover: Handover,
     },
+    /// Successor to predecessor: its client is back, so long after the commit. For the report alone.
+    Resumed {
+        /// Which session.
+        session: SessionId,
+        /// From `committed` to `welcome`, in milliseconds.
+        gap_ms: u64,
+    },
     /// To everyone: this session was reset; whoever still owns it ends it.
     Replaced {
         /// The session that is no more.
@@ -186,6 +196,7 @@ impl<M> PeerMessage<M> {
             | Self::Abort { session, .. }
             | Self::Live { session, .. }
             | Self::Lost { session, .. }
+            | Self::Resumed { session, .. }
             | Self::Replaced { session } => *session,
         }
     }
@@ -205,6 +216,7 @@ impl<M> PeerMessage<M> {
             Self::Abort { .. } => "abort",
             Self::Live { .. } => "live",
             Self::Lost { .. } => "lost",
+            Self::Resumed { .. } => "resumed",
             Self::Replaced { .. } => "replaced",
         }
     }

@@ -1,0 +1,224 @@
+//! Carrying out what the session machine decided. Everything here runs under the cell's lock and only
+//! hands things on: to order lanes, queues, timers, or a task of its own.
+
+use super::Hub;
+use super::calls;
+use super::cell::{Cell, Inner, Moving};
+use super::conn::{Conn, Order};
+use super::fan::Fan;
+use super::timers::Due;
+use crate::app;
+use crate::message::Message;
+use crate::telemetry::Rejected;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tidegate_protocol::close::Close;
+use tidegate_protocol::frame::{ServerFrame, Welcome, WireLimits};
+use tidegate_protocol::id::{ConnectionId, HubId, ResumeToken};
+use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::position::{Generation, Offset};
+use tidegate_protocol::session::{Action, Event, Outcome, State};
+
+/// Carries out actions in order; the machine may answer with more. `fan` is there for events that may
+/// change the owner ([`Cell::feed`] sees to that).
+pub fn carry_out(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, actions: Vec<Action<Message>>, mut fan: Option<&mut Fan>) {
+    let mut queue = VecDeque::from(actions);
+    while let Some(action) = queue.pop_front() {
+        for event in one(hub, cell, inner, action, fan.as_deref_mut()) {
+            let mut more = Vec::new();
+            inner.session.handle(event, &mut more);
+            queue.extend(more);
+        }
+    }
+    follow_up(hub, cell, inner);
+}
+
+/// One action; gives the event that it caused at once, if it did.
+fn one(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, action: Action<Message>, fan: Option<&mut Fan>) -> Option<Event<Message>> {
+    match action {
+        Action::Say(to, message @ PeerMessage::Committed { .. }) if hub.store.state(cell.id).is_some() => {
+            hub.spawn_moved_then_say(cell.id, to, message);
+        }
+        Action::Say(to, message) => hub.peers.say(to, message),
+        Action::Welcome { conn, serial, resumed, from, received } => {
+            return welcome(hub, cell, inner, conn, serial, resumed, from, received);
+        }
+        Action::Retry { conn, after_ms, why } => hub.retry(conn, after_ms, why),
+        Action::Close { conn, close, why } => {
+            if close == Close::TokenReuse {
+                hub.metrics.rejected.of(Rejected::TokenReuse).increment(1);
+            }
+            if let Some(conn) = hub.connection(conn) {
+                conn.close(close, why);
+            }
+        }
+        Action::LastMove { conn, serial, to, generation } => last_move(hub, inner, conn, serial, to, generation),
+        Action::Reset { conn, why, record } => hub.spawn_reset(conn, cell.id, why, Some(record)),
+        Action::Wake => {
+            if let Some(conn) = &inner.conn {
+                conn.ring();
+            }
+            app::wake(inner);
+        }
+        Action::Settle => {
+            if let Some(record) = inner.session.record_mut(true) {
+                record.applied = fan.map(|fan| fan.applied()).unwrap_or_default();
+            }
+            inner.moving = Some(Moving { since: hub.now(), connected: inner.session.counted().is_some(), predecessor: None });
+            // Without an app nobody has to finish first.
+            return (!app::settle(hub, cell, inner)).then_some(Event::Settled);
+        }
+        Action::Bind => {
+            hub.index.add(cell.id, inner.session.record());
+            app::bind(hub, cell, inner, true);
+        }
+        Action::Unbind => app::unbind(hub, cell, inner),
+        Action::Write => hub.spawn_park(cell, inner),
+        Action::TakeUp => hub.spawn_take_up(cell.id),
+        Action::ApplyCalls => {
+            if let Some(fan) = fan {
+                fan.catch_up(hub, cell, inner);
+            }
+            calls::apply_waiting(hub, cell, inner);
+        }
+        Action::ForwardCalls(to) => calls::forward_waiting(hub, cell.id, inner, to),
+        Action::Arm(timer, after_ms) => hub.timers.arm(hub.now().plus(after_ms), Due::Session(cell.id, timer)),
+        Action::Told(outcome) => told(hub, cell, inner, outcome),
+    }
+    None
+}
+
+#[allow(clippy::too_many_arguments, reason = "the fields of one action, spelled out")]
+fn welcome(
+    hub: &Arc<Hub>,
+    cell: &Arc<Cell>,
+    inner: &mut Inner,
+    conn: ConnectionId,
+    serial: u32,
+    resumed: bool,
+    from: Offset,
+    received: Offset,
+) -> Option<Event<Message>> {
+    let generation = inner.session.generation();
+    let record = inner.session.record()?;
+    let frame = ServerFrame::Welcome(Welcome {
+        session: cell.id,
+        token: hub.token(cell.id, serial, hub.id, generation),
+        epoch: record.epoch,
+        generation,
+        resumed,
+        from,
+        received,
+        heartbeat_ms: hub.config.limits.heartbeat_ms,
+        hub: hub.id,
+        protocol: record.profile.protocol.clone(),
+        limits: WireLimits { message_bytes: hub.config.limits.message_bytes },
+    });
+    let now = hub.now();
+    let handle = hub.connection(conn).filter(|handle| handle.order(Order::Welcome(cell.clone(), frame.encode())));
+    match handle {
+        Some(handle) => {
+            attach(hub, inner, handle);
+            if let Some(Moving { since, predecessor: Some(predecessor), .. }) = inner.moving.take() {
+                came_back(hub, cell, predecessor, now.since(since));
+            }
+            hub.drain.connected(hub, cell.id, inner);
+            None
+        }
+        // It went away while the hubs were talking.
+        None => Some(Event::ConnectionLost { conn }),
+    }
+}
+
+/// The client of a session that was taken over is here: its predecessor's report wants to know.
+fn came_back(hub: &Hub, cell: &Cell, predecessor: HubId, gap_ms: u64) {
+    hub.metrics.gap_seconds.record(gap_ms as f64 / 1000.0);
+    hub.peers.say(predecessor, PeerMessage::Resumed { session: cell.id, gap_ms });
+}
+
+fn attach(hub: &Hub, inner: &mut Inner, conn: Arc<Conn>) {
+    inner.connected_at = hub.now();
+    inner.active_at = hub.now();
+    inner.detached_at = None;
+    inner.conn = Some(conn);
+}
+
+fn last_move(hub: &Hub, inner: &mut Inner, conn: ConnectionId, serial: u32, to: HubId, generation: Generation) {
+    // Outside a drain the client roamed by its own will and needs no order.
+    let Some(dialogue) = &mut inner.drain else { return };
+    dialogue.seq += 1;
+    let token = hub.token(inner.session.id(), serial, to, generation);
+    let frame = ServerFrame::Move { drain: dialogue.drain, seq: dialogue.seq, token, url: hub.peers.public_url(to) };
+    if let Some(conn) = hub.connection(conn) {
+        conn.send(&frame);
+    }
+}
+
+fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
+    match outcome {
+        Outcome::Committed => {
+            hub.index.remove(cell.id, inner.session.record());
+            if let Some(moving) = inner.moving {
+                hub.metrics.handover_seconds.record(hub.now().since(moving.since) as f64 / 1000.0);
+            }
+        }
+        Outcome::Arrived(from) => {
+            tracing::debug!(session = %cell.id, %from, generation = inner.session.generation().0, "session taken over");
+            if inner.session.counted().is_some() {
+                came_back(hub, cell, from, 0);
+            } else {
+                inner.moving = Some(Moving { since: hub.now(), connected: true, predecessor: Some(from) });
+            }
+        }
+        Outcome::Left(why) => {
+            tracing::debug!(session = %cell.id, ?why, "session left");
+            hub.forget_later(cell.id);
+        }
+        Outcome::Live(to) => {
+            tracing::debug!(session = %cell.id, %to, "session live at its successor");
+            hub.forget_later(cell.id);
+        }
+        Outcome::SuccessorLost => tracing::warn!(session = %cell.id, "the successor lost this session; its client will be reset and told"),
+        Outcome::ParkFailed => tracing::error!(session = %cell.id, "could not park this session; it is served on"),
+        Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced { .. } => {}
+    }
+    hub.drain.told(hub, cell.id, inner, outcome);
+}
+
+/// Keeps what stands beside the machine true to it: the counted connection's handle, the time since
+/// it is detached, and the registry's idea of whether the session is still here.
+fn follow_up(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
+    let counted = inner.session.counted();
+    if inner.conn.as_ref().map(|conn| conn.id) != counted {
+        inner.conn = counted.and_then(|conn| hub.connection(conn));
+    }
+    let owned = matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. });
+    if counted.is_some() {
+        inner.detached_at = None;
+    } else if owned && inner.detached_at.is_none() {
+        let now = hub.now();
+        inner.detached_at = Some(now);
+        hub.timers.arm(now.plus(hub.config.session_ttl_ms), Due::Ttl(cell.id));
+    }
+}
+
+impl Hub {
+    /// A sealed token for a session.
+    pub fn token(&self, session: tidegate_protocol::id::SessionId, serial: u32, hub: HubId, generation: Generation) -> ResumeToken {
+        self.mint.issue(&crate::keys::TokenBody {
+            session,
+            serial,
+            hub,
+            generation,
+            expires_unix_ms: self.unix_ms() + crate::keys::TOKEN_LIFETIME_MS,
+        })
+    }
+
+    /// Answers a hello with `retry`, and closes.
+    pub fn retry(&self, conn: ConnectionId, after_ms: u64, why: &'static str) {
+        if let Some(conn) = self.connection(conn) {
+            conn.send(&ServerFrame::Retry { after_ms, why: why.into() });
+            conn.close(Close::Later, why);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One session's cell: the machine behind a lock, and who acts for it. The lock is held for the few
+//! steps of one event and never across an await.
+//!
+//! Lock order, top first: the fan-out ledger, a cell, everything else (order lanes, timers, indexes,
+//! peer queues). Whoever holds a lower one never takes a higher one.
+
+use super::Hub;
+use super::act;
+use super::calls::Waiting;
+use crate::app;
+use crate::message::Message;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidegate_protocol::id::{ConnectionId, DrainId, SessionId};
+use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::position::{Millis, Offset};
+use tidegate_protocol::session::{Event, Item, Receipt, Session, State};
+
+/// A session's place in the hub.
+#[derive(Debug)]
+pub struct Cell {
+    /// Which session.
+    pub id: SessionId,
+    inner: Mutex<Inner>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub struct Inner {
+    /// The machine.
+    pub session: Session<Message>,
+    /// The counted connection's handle; the machine says which one counts.
+    pub conn: Option<Arc<super::conn::Conn>>,
+    /// The app's side; costs one pointer while there is no app.
+    pub app: Option<Box<app::Side>>,
+    /// Calls that wait while the session is frozen or a copy.
+    pub waiting: Option<Box<VecDeque<Waiting>>>,
+    /// When the last connection came.
+    pub connected_at: Millis,
+    /// When the last message passed, either way.
+    pub active_at: Millis,
+    /// Since when there is no connection.
+    pub detached_at: Option<Millis>,
+    /// When the running handover froze or committed it, and whether a connection was there.
+    pub moving: Option<Moving>,
+    /// The drain dialogue: which drain, the last `seq`, and whether its client was asked to move.
+    pub drain: Option<Dialogue>,
+}
+
+/// Timestamps of a handover, for `gap_ms`.
+#[derive(Clone, Copy, Debug)]
+pub struct Moving {
+    /// When it froze here (or, at the successor, when the copy came).
+    pub since: Millis,
+    /// Whether a connection waits for it.
+    pub connected: bool,
+    /// At the successor: who gave it.
+    pub predecessor: Option<tidegate_protocol::id::HubId>,
+}
+
+/// What this session's client was told of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialogue {
+    /// Which drain.
+    pub drain: DrainId,
+    /// The last `seq` used.
+    pub seq: u32,
+    /// Whether it was asked to move: then its return here is a bounce.
+    pub moved: bool,
+}
+
+impl Cell {
+    /// A cell around a machine.
+    pub fn new(session: Session<Message>, now: Millis) -> Arc<Self> {
+        Arc::new(Self {
+            id: session.id(),
+            inner: Mutex::new(Inner {
+                session,
+                conn: None,
+                app: None,
+                waiting: None,
+                connected_at: now,
+                active_at: now,
+                detached_at: Some(now),
+                moving: None,
+                drain: None,
+            }),
+        })
+    }
+
+    /// The lock. Keep it for a few steps, never across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the machine and carries out what it answers. Events that may change who owns the session
+    /// first take the fan-out ledger, so that no broadcast falls between two owners.
+    pub fn feed(self: &Arc<Self>, hub: &Arc<Hub>, event: Event<Message>) {
+        let mut fan = changes_owner(&event).then(|| hub.fan.lock());
+        let mut inner = self.lock();
+        let mut out = Vec::new();
+        inner.session.handle(event, &mut out);
+        act::carry_out(hub, self, &mut inner, out, fan.as_deref_mut());
+    }
+
+    /// What this connection gets next.
+    pub fn next_for(&self, conn: ConnectionId, now: Millis) -> Option<Item<Message>> {
+        let mut inner = self.lock();
+        let item = inner.session.next_for(conn);
+        if item.is_some() {
+            inner.active_at = now;
+        }
+        item
+    }
+
+    /// Offers a message that a connection brought.
+    pub fn receive(self: &Arc<Self>, hub: &Arc<Hub>, conn: ConnectionId, message: Message) -> Receipt {
+        let mut inner = self.lock();
+        let receipt = inner.session.receive(conn, message);
+        if receipt == Receipt::Counted {
+            inner.active_at = hub.now();
+            if app::relays(hub) {
+                app::wake(&inner);
+            } else {
+                // Without an app configured the hub itself is who takes: counted, acked, dropped.
+                let mut out = Vec::new();
+                inner.session.take_all(&mut out);
+                act::carry_out(hub, self, &mut inner, out, None);
+            }
+        }
+        receipt
+    }
+
+    /// How far the client's messages were taken, and whether more may be read from its connection.
+    pub fn upstream(&self, hub: &Hub) -> (Option<Offset>, bool) {
+        let inner = self.lock();
+        let Some(record) = inner.session.record() else { return (None, false) };
+        let limits = &hub.config.limits;
+        let bytes: usize = record.untaken.iter().map(tidegate_protocol::replay::Payload::size_bytes).sum();
+        let room = record.untaken.len() < limits.unacked_messages as usize && bytes < limits.unacked_bytes as usize;
+        (matches!(inner.session.state(), State::Serving { .. }).then(|| record.taken()), room)
+    }
+}
+
+/// Events after which another hub may be the owner, or this one may be it again.
+fn changes_owner(event: &Event<Message>) -> bool {
+    match event {
+        Event::Hello { .. }
+        | Event::Acked { .. }
+        | Event::ConnectionLost { .. }
+        | Event::Bye { .. }
+        | Event::End(_)
+        | Event::Taken
+        | Event::Settled
+        | Event::Written => false,
+        Event::Orphaned { .. }
+        | Event::Push { .. }
+        | Event::Park
+        | Event::WriteFailed
+        | Event::TakenUp(_)
+        | Event::Copied { .. }
+        | Event::PeerGone { .. }
+        | Event::Fired(_) => true,
+        Event::Peer { message, .. } => !matches!(message, PeerMessage::Locate { .. } | PeerMessage::Live { .. }),
+    }
+}

@@ -1,0 +1,259 @@
+//! Messages to all, to a user, to a channel: applied in one origin's order, numbered for each session
+//! that is served here, and remembered for a while for sessions that arrive late (rule 17).
+//!
+//! Each message carries a stamp (origin's incarnation, n). A session freezes with the vector of stamps
+//! applied so far; where it goes live (or thaws), it gets what is missing from this ring, and what it
+//! had already is skipped when it comes. Nothing is kept per idle session.
+
+use super::Hub;
+use super::cell::{Cell, Inner};
+use crate::app;
+use crate::message::Message;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidegate_protocol::control::Target;
+use tidegate_protocol::frame::ServerFrame;
+use tidegate_protocol::id::{Incarnation, SessionId};
+use tidegate_protocol::replay::{Payload, ReplayLimits};
+use tidegate_protocol::session::State;
+use tidegate_protocol::session::record::Record;
+
+/// A fleet-wide message with its stamp.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The run of the hub that it was posted to.
+    pub origin: Incarnation,
+    /// Its number there.
+    pub n: u64,
+    /// To whom. Never a single session.
+    pub to: Target,
+    /// What.
+    pub message: Message,
+}
+
+/// The ledger behind its lock. Taken before any cell's lock, see [`Cell`].
+#[derive(Debug)]
+pub struct Ledger(Mutex<Fan>);
+
+impl Ledger {
+    /// An empty ledger for this run of the hub.
+    pub fn new(own: Incarnation, ring_messages_max: usize, ring_bytes_max: usize) -> Self {
+        Self(Mutex::new(Fan { own, applied: BTreeMap::from([(own, 0)]), ring: VecDeque::new(), ring_bytes: 0, ring_messages_max, ring_bytes_max }))
+    }
+
+    /// The lock.
+    pub fn lock(&self) -> MutexGuard<'_, Fan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was applied, and the recent past.
+#[derive(Debug)]
+pub struct Fan {
+    own: Incarnation,
+    applied: BTreeMap<Incarnation, u64>,
+    ring: VecDeque<Entry>,
+    ring_bytes: usize,
+    ring_messages_max: usize,
+    ring_bytes_max: usize,
+}
+
+impl Fan {
+    /// Stamps a message that was posted to this hub.
+    pub fn stamp(&mut self, to: Target, message: Message) -> Entry {
+        let n = self.applied.get(&self.own).copied().unwrap_or(0) + 1;
+        Entry { origin: self.own, n, to, message }
+    }
+
+    /// The last stamp of this hub: what it tells its peers when it meets them.
+    pub fn own_last(&self) -> u64 {
+        self.applied.get(&self.own).copied().unwrap_or(0)
+    }
+
+    /// A peer said where its numbering stands: what came before was never for sessions of this hub.
+    pub fn baseline(&mut self, origin: Incarnation, n: u64) {
+        self.applied.entry(origin).or_insert(n);
+    }
+
+    /// Forgets a run of a hub that is no more.
+    pub fn forget(&mut self, origin: Incarnation) {
+        self.applied.remove(&origin);
+    }
+
+    /// The vector of stamps, as a snapshot carries it.
+    pub fn applied(&self) -> BTreeMap<String, u64> {
+        self.applied.iter().map(|(origin, n)| (origin.to_string(), *n)).collect()
+    }
+
+    /// Numbers a message for every session here that it is for; says for how many. A stamp that was
+    /// applied already changes nothing.
+    pub fn apply(&mut self, hub: &Arc<Hub>, entry: Entry) -> usize {
+        let last = self.applied.entry(entry.origin).or_insert(entry.n.saturating_sub(1));
+        if entry.n <= *last {
+            return 0;
+        }
+        *last = entry.n;
+        let numbered = hub.index.audience(hub, &entry.to).iter().filter(|cell| deliver(hub, cell, &entry)).count();
+        self.remember(entry);
+        numbered
+    }
+
+    fn remember(&mut self, entry: Entry) {
+        self.ring_bytes += entry.message.size_bytes();
+        self.ring.push_back(entry);
+        while self.ring.len() > self.ring_messages_max || self.ring_bytes > self.ring_bytes_max {
+            let Some(oldest) = self.ring.pop_front() else { return };
+            self.ring_bytes -= oldest.message.size_bytes();
+        }
+    }
+
+    /// A session serves here again (thawed, live, taken up): what it missed is numbered now, in order.
+    /// Stamps that this hub has yet to apply stay in the record, so that they are skipped when they come.
+    pub fn catch_up(&self, hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
+        let Some(record) = inner.session.record_mut(false) else { return };
+        let seen = std::mem::take(&mut record.applied);
+        if seen.is_empty() {
+            return;
+        }
+        let profile = record.profile.clone();
+        let mut short = false;
+        for (origin, had) in &seen {
+            let Ok(origin) = origin.parse::<Incarnation>() else { continue };
+            let here = self.applied.get(&origin).copied();
+            match here {
+                Some(here) if here > *had => {
+                    let kept = self.ring.iter().filter(|entry| entry.origin == origin && entry.n > *had).count() as u64;
+                    short |= kept < here - *had;
+                }
+                Some(here) if here == *had => {}
+                Some(_) | None => {
+                    record.applied.insert(origin.to_string(), *had);
+                }
+            }
+        }
+        for entry in &self.ring {
+            let missed = seen.get(&entry.origin.to_string()).is_some_and(|had| entry.n > *had);
+            if missed && is_for(&entry.to, &profile) {
+                inner.session.number(entry.message.clone(), false, &limits(hub));
+            }
+        }
+        if short {
+            declare_gap(hub, cell, inner);
+        }
+        ring(inner);
+    }
+}
+
+/// The ring was too short: nobody knows what is missing, so the client is told that something may be.
+fn declare_gap(hub: &Hub, cell: &Cell, inner: &Inner) {
+    tracing::warn!(session = %cell.id, "fleet-wide messages may be missing: the ring of recent ones was too short");
+    hub.metrics.gaps.increment(1);
+    let (Some(conn), Some(record)) = (&inner.conn, inner.session.record()) else { return };
+    let at = record.outbox.end();
+    conn.send(&ServerFrame::Gap { from: at, to: at, why: "fan_ring_short".into() });
+}
+
+fn deliver(hub: &Hub, cell: &Cell, entry: &Entry) -> bool {
+    let mut inner = cell.lock();
+    let Some(record) = inner.session.record_mut(false) else { return false };
+    if !record.applied.is_empty() {
+        let origin = entry.origin.to_string();
+        match record.applied.get(&origin) {
+            Some(had) if entry.n <= *had => return false,
+            Some(_) => drop(record.applied.remove(&origin)),
+            None => {}
+        }
+    }
+    let numbered = inner.session.number(entry.message.clone(), false, &limits(hub)).is_some();
+    ring(&inner);
+    numbered
+}
+
+fn ring(inner: &Inner) {
+    if let Some(conn) = &inner.conn {
+        conn.ring();
+    }
+    app::wake(inner);
+}
+
+/// The limits of one session's unacked messages.
+pub fn limits(hub: &Hub) -> ReplayLimits {
+    let limits = &hub.config.limits;
+    ReplayLimits { messages_max: limits.unacked_messages as usize, bytes_max: limits.unacked_bytes as usize }
+}
+
+fn is_for(to: &Target, profile: &tidegate_protocol::session::record::Profile) -> bool {
+    match to {
+        Target::All => true,
+        Target::User(user) => profile.user.as_deref() == Some(user),
+        Target::Channel(name) => profile.channels.contains(name.as_str()),
+        Target::Session(_) => false,
+    }
+}
+
+/// Who is where: sessions by user and by channel, for those that this hub owns.
+#[derive(Debug, Default)]
+pub struct Index {
+    users: dashmap::DashMap<Arc<str>, std::collections::BTreeSet<SessionId>>,
+    channels: dashmap::DashMap<Arc<str>, std::collections::BTreeSet<SessionId>>,
+}
+
+impl Index {
+    /// Notes a session's user and channels.
+    pub fn add(&self, id: SessionId, record: Option<&Record<Message>>) {
+        let Some(record) = record else { return };
+        if let Some(user) = &record.profile.user {
+            self.users.entry(user.clone()).or_default().insert(id);
+        }
+        for channel in &record.profile.channels {
+            self.join(id, channel.clone());
+        }
+    }
+
+    /// Notes one more channel.
+    pub fn join(&self, id: SessionId, channel: Arc<str>) {
+        self.channels.entry(channel).or_default().insert(id);
+    }
+
+    /// Forgets one channel of a session.
+    pub fn leave(&self, id: SessionId, channel: &str) {
+        remove(&self.channels, channel, id);
+    }
+
+    /// Forgets a session that is no longer owned here.
+    pub fn remove(&self, id: SessionId, record: Option<&Record<Message>>) {
+        let Some(record) = record else { return };
+        if let Some(user) = &record.profile.user {
+            remove(&self.users, user, id);
+        }
+        for channel in &record.profile.channels {
+            remove(&self.channels, channel, id);
+        }
+    }
+
+    fn audience(&self, hub: &Hub, to: &Target) -> Vec<Arc<Cell>> {
+        let some = |map: &dashmap::DashMap<Arc<str>, std::collections::BTreeSet<SessionId>>, name: &str| {
+            let ids: Vec<SessionId> = map.get(name).map(|ids| ids.iter().copied().collect()).unwrap_or_default();
+            ids.into_iter().filter_map(|id| hub.cell(id)).collect()
+        };
+        match to {
+            Target::All => hub.all_cells(),
+            Target::User(name) => some(&self.users, name),
+            Target::Channel(name) => some(&self.channels, name),
+            Target::Session(_) => Vec::new(),
+        }
+    }
+}
+
+fn remove(map: &dashmap::DashMap<Arc<str>, std::collections::BTreeSet<SessionId>>, name: &str, id: SessionId) {
+    if let Some(mut ids) = map.get_mut(name) {
+        ids.remove(&id);
+    }
+    map.remove_if(name, |_, ids| ids.is_empty());
+}
+
+/// Whether a session counts as served for the listing's sake.
+pub fn serves(state: &State<Message>) -> bool {
+    matches!(state, State::Serving { .. } | State::Frozen { .. })
+}

@@ -1,0 +1,421 @@
+//! The hub: what all of its parts share, and the doors between them.
+
+pub mod act;
+pub mod calls;
+pub mod cell;
+pub mod claims;
+pub mod conn;
+pub mod fan;
+pub mod parking;
+pub mod timers;
+
+use crate::app::App;
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::drain::Driver;
+use crate::keys::TokenMint;
+use crate::message::Message;
+use crate::peer::Peers;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use cell::Cell;
+use conn::Conn;
+use dashmap::DashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_protocol::id::{ConnectionId, HubId, Incarnation, SessionId};
+use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::position::Millis;
+use tidegate_protocol::session::record::Record;
+use tidegate_protocol::session::{Event, Left, Link, Session, State};
+use timers::{Due, Timers};
+use tokio::time::{Duration, Instant};
+
+/// One running hub.
+pub struct Hub {
+    /// Settings.
+    pub config: Config,
+    /// Its persistent id.
+    pub id: HubId,
+    /// Its run.
+    pub incarnation: Incarnation,
+    /// Makes and opens resume tokens.
+    pub mint: TokenMint,
+    /// Judges JWTs.
+    pub auth: Auth,
+    /// Numbers for the operator.
+    pub metrics: Metrics,
+    /// Parked sessions.
+    pub store: Store,
+    /// Other hubs.
+    pub peers: Peers,
+    /// The app behind.
+    pub app: App,
+    /// The drain.
+    pub drain: Driver,
+    /// Fleet-wide messages.
+    pub fan: fan::Ledger,
+    /// The address of the private listener.
+    pub private: SocketAddr,
+    /// Sessions by user and channel.
+    pub index: fan::Index,
+    /// Timers.
+    pub timers: Timers,
+    /// Claims of clients that came here for sessions that live elsewhere.
+    pub claims: claims::Claims,
+    cells: DashMap<SessionId, Arc<Cell>>,
+    conns: DashMap<ConnectionId, Arc<Conn>>,
+    conn_count: AtomicU64,
+    tombstones: Mutex<VecDeque<SessionId>>,
+    parked_for_good: AtomicBool,
+    taking_up: [tokio::sync::Mutex<()>; parking::TAKE_UP_LANES],
+    started: Instant,
+    started_unix_ms: u64,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a hub is made of; see the fields of [`Hub`].
+#[allow(missing_docs, reason = "the fields of Hub, under the same names")]
+pub struct Parts {
+    pub config: Config,
+    pub id: HubId,
+    pub incarnation: Incarnation,
+    pub mint: TokenMint,
+    pub auth: Auth,
+    pub metrics: Metrics,
+    pub store: Store,
+    pub peers: Peers,
+    pub app: App,
+    pub drain: Driver,
+    pub private: SocketAddr,
+    pub started_unix_ms: u64,
+}
+
+impl Hub {
+    /// Puts a hub together. Nothing runs yet; see [`crate::run`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let limits = parts.config.limits;
+        Arc::new(Self {
+            fan: fan::Ledger::new(parts.incarnation, limits.ring_messages as usize, limits.ring_bytes as usize),
+            index: fan::Index::default(),
+            timers: Timers::default(),
+            claims: claims::Claims::default(),
+            cells: DashMap::new(),
+            conns: DashMap::new(),
+            conn_count: AtomicU64::new(0),
+            tombstones: Mutex::default(),
+            parked_for_good: AtomicBool::new(false),
+            taking_up: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            started: Instant::now(),
+            started_unix_ms: parts.started_unix_ms,
+            config: parts.config,
+            id: parts.id,
+            incarnation: parts.incarnation,
+            mint: parts.mint,
+            auth: parts.auth,
+            metrics: parts.metrics,
+            store: parts.store,
+            peers: parts.peers,
+            app: parts.app,
+            drain: parts.drain,
+            private: parts.private,
+        })
+    }
+
+    /// The base URL under which the app reaches this hub's private API.
+    pub fn private_url(&self) -> String {
+        let scheme = if self.config.private_tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.private)
+    }
+
+    /// Whether load balancers should send clients here.
+    pub fn is_ready(&self) -> bool {
+        !(self.config.unready_when_draining && self.drain.is_leaving())
+    }
+
+    /// Milliseconds since this run began, on the monotonic clock.
+    pub fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// The wall clock, as it was at the start plus what passed since.
+    pub fn unix_ms(&self) -> u64 {
+        self.started_unix_ms + self.now().0
+    }
+
+    /// A random number for a new id.
+    pub fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        crate::keys::fill_random(&mut bytes);
+        u128::from_le_bytes(bytes)
+    }
+
+    /// A session of this hub (or its tombstone). The map's guard never leaves this line.
+    pub fn cell(&self, id: SessionId) -> Option<Arc<Cell>> {
+        self.cells.get(&id).map(|cell| cell.clone())
+    }
+
+    /// The cell of a session, made if this hub never heard of it.
+    pub fn cell_or_new(&self, id: SessionId) -> Arc<Cell> {
+        self.cells.entry(id).or_insert_with(|| Cell::new(Session::unknown(id, self.id), self.now())).clone()
+    }
+
+    /// Puts a new session into the registry.
+    pub fn insert(&self, cell: Arc<Cell>) {
+        self.cells.insert(cell.id, cell);
+    }
+
+    /// All cells, as of now: handles, no guard.
+    pub fn all_cells(&self) -> Vec<Arc<Cell>> {
+        self.cells.iter().map(|cell| cell.clone()).collect()
+    }
+
+    /// How many cells there are, tombstones and copies included.
+    pub fn cell_count(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Registers a new connection.
+    pub fn connect(&self, remote: SocketAddr) -> Arc<Conn> {
+        let id = ConnectionId(self.conn_count.fetch_add(1, Ordering::Relaxed) + 1);
+        let conn = Arc::new(Conn::new(id, remote, self.now_s()));
+        self.conns.insert(id, conn.clone());
+        conn
+    }
+
+    /// A connection that is still here.
+    pub fn connection(&self, id: ConnectionId) -> Option<Arc<Conn>> {
+        self.conns.get(&id).map(|conn| conn.clone())
+    }
+
+    /// All connections, as of now.
+    pub fn all_connections(&self) -> Vec<Arc<Conn>> {
+        self.conns.iter().map(|conn| conn.clone()).collect()
+    }
+
+    /// How many connections there are.
+    pub fn connection_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// A connection's task has ended.
+    pub fn disconnect(self: &Arc<Self>, conn: &Conn, cell: Option<&Arc<Cell>>) {
+        self.conns.remove(&conn.id);
+        for cell in [conn.end().as_ref(), cell].into_iter().flatten() {
+            cell.feed(self, Event::ConnectionLost { conn: conn.id });
+        }
+        self.claims.connection_lost(self, conn.id);
+    }
+
+    /// Seconds since the start, for signs of life.
+    pub fn now_s(&self) -> u32 {
+        (self.now().0 / 1000) as u32
+    }
+
+    /// Whether the data directory holds a session that no memory holds.
+    pub fn is_parked(&self, id: SessionId) -> bool {
+        self.store.state(id) == Some(crate::store::RecordState::Parked)
+    }
+
+    /// Whether this process has parked its sessions and waits to be replaced: it answers every hello
+    /// `retry` and takes nothing up, until it serves again.
+    pub fn is_parked_for_good(&self) -> bool {
+        self.parked_for_good.load(Ordering::Acquire)
+    }
+
+    /// See [`Hub::is_parked_for_good`].
+    pub fn set_parked_for_good(&self, parked: bool) {
+        self.parked_for_good.store(parked, Ordering::Release);
+    }
+
+    /// Whether one more session may begin here.
+    pub fn has_room(&self) -> bool {
+        (self.connection_count() as u64) <= self.session_limit()
+    }
+
+    fn session_limit(&self) -> u64 {
+        self.config.limits.sessions_within(crate::config::descriptor_limit(), self.config.app.is_some())
+    }
+
+    /// A session ended or is live elsewhere: an ended one is forgotten at once, a tombstone when there
+    /// are too many.
+    pub fn forget_later(self: &Arc<Self>, id: SessionId) {
+        let hub = self.clone();
+        // The cell's lock is held by the caller; the registry is cleaned by a task of its own.
+        tokio::spawn(async move { hub.forget(id).await });
+    }
+
+    async fn forget(&self, id: SessionId) {
+        let ended = self.cell(id).is_some_and(|cell| matches!(cell.lock().session.state(), State::Ended { .. }));
+        if ended {
+            self.cells.remove(&id);
+            if self.store.state(id).is_some()
+                && let Err(error) = self.store.ended(vec![id]).await
+            {
+                tracing::error!(session = %id, %error, "could not note the end of a session on disk; it will be reset once more after a restart");
+            }
+            return;
+        }
+        let oldest = {
+            let mut tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner);
+            tombstones.push_back(id);
+            if tombstones.len() as u64 > self.config.limits.tombstones { tombstones.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            self.cells.remove_if(&oldest, |_, cell| matches!(cell.lock().session.state(), State::Moved { .. }));
+        }
+    }
+
+    /// A word from a peer about a session.
+    pub fn peer_said(self: &Arc<Self>, from: HubId, message: PeerMessage<Message>) {
+        let session = message.session();
+        match message {
+            PeerMessage::Located { claim, knowledge, .. } => self.claims.located(self, from, claim, knowledge),
+            PeerMessage::Refused { claim, why, .. } => self.claims.refused(self, from, claim, why),
+            PeerMessage::ResetFrom { claim, record, .. } => self.claims.reset_from(self, claim, record),
+            PeerMessage::Snapshot { handover, claim, version, record, .. } => {
+                self.snapshot_came(from, session, handover, claim, version, record);
+            }
+            PeerMessage::Resumed { gap_ms, .. } => self.drain.resumed(self, session, gap_ms),
+            PeerMessage::Locate { claim, .. } => self.answer_locate(from, session, claim),
+            other @ (PeerMessage::Claim { .. } | PeerMessage::Replaced { .. }) if self.cell(session).is_none() => {
+                self.unknown_here(from, session, other);
+            }
+            other @ (PeerMessage::Claim { .. }
+            | PeerMessage::Replaced { .. }
+            | PeerMessage::Held { .. }
+            | PeerMessage::Committed { .. }
+            | PeerMessage::Aborted { .. }
+            | PeerMessage::Abort { .. }
+            | PeerMessage::Live { .. }
+            | PeerMessage::Lost { .. }) => match self.cell(session) {
+                Some(cell) => cell.feed(self, Event::Peer { from, message: other }),
+                // A machine that knows nothing gives the right answer, and need not be kept.
+                None => Cell::new(Session::unknown(session, self.id), self.now()).feed(self, Event::Peer { from, message: other }),
+            },
+        }
+    }
+
+    /// A peer said goodbye, was forgotten, or is back under a new incarnation.
+    pub fn peer_gone(self: &Arc<Self>, hub: HubId) {
+        for cell in self.all_cells() {
+            cell.feed(self, Event::PeerGone { hub });
+        }
+        self.claims.gone(self, hub);
+    }
+
+    /// Starts a new session in the place of a lost one, for a connection that waits.
+    pub fn spawn_reset(self: &Arc<Self>, conn: ConnectionId, replaces: SessionId, why: &'static str, record: Option<Box<Record<Message>>>) {
+        let Some(conn) = self.connection(conn) else { return };
+        let hub = self.clone();
+        tokio::spawn(async move { crate::public::hello::reset(&hub, &conn, replaces, why, record).await });
+    }
+
+    /// Fires what is due, until the hub stops.
+    pub async fn run_timers(self: &Arc<Self>) {
+        loop {
+            let (due, next) = self.timers.take_due(self.now());
+            for due in due {
+                self.fire(due);
+            }
+            let next = next.map(|at| self.started + Duration::from_millis(at.0));
+            tokio::select! {
+                biased;
+                () = self.timers.earlier() => {}
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    fn fire(self: &Arc<Self>, due: Due) {
+        match due {
+            Due::Session(id, timer) => {
+                if let Some(cell) = self.cell(id) {
+                    cell.feed(self, Event::Fired(timer));
+                }
+            }
+            Due::Ttl(id) => self.expire(id),
+            Due::AuthExpiry(id) => {
+                if let Some(cell) = self.cell(id) {
+                    cell.feed(self, Event::End(Left::Expired));
+                }
+            }
+            Due::Silence(claim) => self.claims.silence(self, claim),
+            Due::ClaimLimit(claim) => self.claims.limit(self, claim),
+        }
+    }
+
+    fn expire(self: &Arc<Self>, id: SessionId) {
+        let Some(cell) = self.cell(id) else { return };
+        let since = cell.lock().detached_at;
+        let over = since.is_some_and(|since| self.now().since(since) >= self.config.session_ttl_ms);
+        if over {
+            cell.feed(self, Event::End(Left::Expired));
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks after connections and numbers once a tick: asks the silent ones, closes the dead ones.
+pub async fn sweep(hub: Arc<Hub>, every: Duration) {
+    const MISSED_MAX: u32 = 3;
+    let mut tick = tokio::time::interval(every);
+    let heartbeat_s = (hub.config.limits.heartbeat_ms / 1000).max(1) as u32;
+    loop {
+        tick.tick().await;
+        let now_s = hub.now_s();
+        for conn in hub.all_connections() {
+            let silent_s = conn.silent_s(now_s);
+            if silent_s < heartbeat_s * (conn.asked() + 1) {
+                continue;
+            }
+            if conn.ask() > MISSED_MAX {
+                conn.close(tidegate_protocol::close::Close::Heartbeat, "nothing heard for three heartbeats");
+            } else {
+                conn.order(conn::Order::Ping);
+            }
+        }
+        hub.gauge();
+        hub.metrics.upkeep();
+    }
+}
+
+impl Hub {
+    fn gauge(&self) {
+        use crate::telemetry::SessionPhase as Phase;
+        let mut counts = [0u64; 4];
+        let mut unacked_bytes = 0;
+        for cell in self.all_cells() {
+            let inner = cell.lock();
+            unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
+            match inner.session.state() {
+                State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,
+                State::Serving { .. } => counts[1] += 1,
+                State::Frozen { .. } => counts[2] += 1,
+                State::Copy { .. } => counts[3] += 1,
+                State::Nothing | State::Given { .. } | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => {}
+            }
+        }
+        for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
+            self.metrics.sessions.of(phase).set(count as f64);
+        }
+        let stats = self.store.stats();
+        self.metrics.sessions.of(Phase::Parked).set(stats.parked as f64);
+        self.metrics.parked_bytes.set(stats.log_bytes as f64);
+        self.metrics.unacked_bytes.set(unacked_bytes as f64);
+        self.metrics.connections.set(self.connection_count() as f64);
+    }
+}

@@ -1,0 +1,164 @@
+//! Sessions to disk and back (rules 18 to 20): written and synced before the close can be seen, taken up
+//! and synced before the first welcome.
+
+use super::Hub;
+use super::calls::CallError;
+use super::cell::{Cell, Inner};
+use crate::message::Message;
+use crate::store::{Parked, RecordState};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tidegate_protocol::id::{HubId, SessionId};
+use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::position::Generation;
+use tidegate_protocol::replay::Payload;
+use tidegate_protocol::session::record::Record;
+use tidegate_protocol::session::{Event, Fence, Session, State};
+
+/// The format of a parked record; this build reads only its own.
+const VERSION: u32 = 1;
+/// Sessions taken up at the same time, at most.
+pub(super) const TAKE_UP_LANES: usize = 64;
+
+#[derive(Serialize, Deserialize)]
+#[serde(bound(serialize = "M: Payload + Serialize", deserialize = "M: Payload + Deserialize<'de>"))]
+struct OnDisk<M> {
+    version: u32,
+    generation: Generation,
+    offered: Generation,
+    record: Record<M>,
+}
+
+impl Hub {
+    /// Writes a frozen session; the machine hears of the result.
+    pub fn spawn_park(self: &Arc<Self>, cell: &Arc<Cell>, inner: &Inner) {
+        let (Some(record), Some(fence)) = (inner.session.record(), inner.session.fence()) else { return };
+        let on_disk = OnDisk { version: VERSION, generation: fence.generation, offered: fence.offered, record: record.clone() };
+        let (hub, cell) = (self.clone(), cell.clone());
+        tokio::spawn(async move {
+            let durable = match serde_json::to_vec(&on_disk) {
+                Ok(body) => {
+                    let outcome = hub.store.park(vec![Parked { session: cell.id, body }]).await;
+                    for (session, error) in &outcome.failed {
+                        tracing::error!(%session, %error, "could not park");
+                    }
+                    outcome.durable.contains(&cell.id)
+                }
+                Err(error) => {
+                    tracing::error!(session = %cell.id, %error, "could not encode a session");
+                    false
+                }
+            };
+            cell.feed(&hub, if durable { Event::Written } else { Event::WriteFailed });
+        });
+    }
+
+    /// A session of the data directory was given away: `moved` is synced before the successor hears `committed`.
+    pub fn spawn_moved_then_say(self: &Arc<Self>, session: SessionId, to: HubId, message: PeerMessage<Message>) {
+        let hub = self.clone();
+        tokio::spawn(async move {
+            match hub.store.moved(vec![session]).await {
+                Ok(()) => hub.peers.say(to, message),
+                // `committed` is repeated, and so is this.
+                Err(error) => tracing::error!(%session, %error, "could not note a move on disk; trying again"),
+            }
+        });
+    }
+
+    /// Takes a session up in the background.
+    pub fn spawn_take_up(self: &Arc<Self>, session: SessionId) {
+        let hub = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = hub.take_up(session).await {
+                tracing::error!(%session, %error, "could not take up a parked session");
+            }
+        });
+    }
+
+    /// Brings a parked session back into memory; it is synced as taken up before anybody can see it.
+    ///
+    /// # Errors
+    /// [`CallError::Busy`] when the disk refuses; the session stays parked.
+    pub async fn take_up(self: &Arc<Self>, session: SessionId) -> Result<(), CallError> {
+        let refused = |why: String| CallError::Busy { why, after_ms: 1_000 };
+        // One at a time per session; different sessions share the sync of the log.
+        let lane = &self.taking_up[(session.0 % TAKE_UP_LANES as u128) as usize];
+        let _one_at_a_time = lane.lock().await;
+        let Some((fence, record)) = self.read_parked(session).await else {
+            return Err(refused("its parked record cannot be read".into()));
+        };
+        if self.store.state(session) == Some(RecordState::TakenUp) {
+            // Somebody else was faster, or it is lost; either way the registry knows.
+            return Ok(());
+        }
+        self.store.taken_up(vec![session]).await.map_err(|error| refused(error.to_string()))?;
+        let existing = self.cell(session);
+        match existing {
+            Some(cell) => {
+                let parked = matches!(cell.lock().session.state(), State::Parked { .. });
+                if parked {
+                    cell.feed(self, Event::TakenUp(Box::new(record)));
+                }
+            }
+            None => {
+                let mut out = Vec::new();
+                let machine = Session::taken_up(session, self.id, Box::new(record), fence, &mut out);
+                let cell = Cell::new(machine, self.now());
+                self.insert(cell.clone());
+                let mut fan = self.fan.lock();
+                let mut inner = cell.lock();
+                inner.detached_at = None;
+                super::act::carry_out(self, &cell, &mut inner, out, Some(&mut fan));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up everything that is parked, so that the hub serves again.
+    pub async fn take_up_all(self: &Arc<Self>) {
+        const PAGE: usize = 256;
+        self.set_parked_for_good(false);
+        let mut after = None;
+        loop {
+            let page = self.store.list(after, PAGE);
+            let Some((last, _)) = page.last() else { return };
+            after = Some(*last);
+            for (session, state) in page {
+                if state == RecordState::Parked
+                    && let Err(error) = self.take_up(session).await
+                {
+                    tracing::error!(%session, %error, "could not take up a parked session");
+                }
+            }
+        }
+    }
+
+    pub(super) async fn read_parked(&self, session: SessionId) -> Option<(Fence, Record<Message>)> {
+        let (_, body) = match self.store.read(session).await {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::error!(%session, %error, "could not read a parked session");
+                return None;
+            }
+        };
+        match serde_json::from_slice::<OnDisk<Message>>(&body) {
+            Ok(on_disk) if on_disk.version == VERSION => {
+                Some((Fence { generation: on_disk.generation, offered: on_disk.offered }, on_disk.record))
+            }
+            Ok(on_disk) => {
+                tracing::error!(%session, version = on_disk.version, "a parked session of another release cannot be read");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%session, %error, "a parked session cannot be decoded");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn forget_parked(&self, session: SessionId) {
+        if let Err(error) = self.store.ended(vec![session]).await {
+            tracing::error!(%session, %error, "could not note the end of a parked session on disk");
+        }
+    }
+}

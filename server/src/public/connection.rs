@@ -1,0 +1,385 @@
+//! One client connection's task: orders first, then messages, and reading only while what is read can count.
+//!
+//! ```text
+//!   Waiting ── hello ──► Greeted ── welcome ordered ──► Serving ── close ordered, either side gone ──► done
+//!      └── hello_ms passed, or anything else ──► done      │ a message read while the session is frozen is
+//!                                                          └ held here until it thaws, or dropped as deaf
+//! ```
+
+use super::hello;
+use super::stream::Stream;
+use crate::app;
+use crate::hub::Hub;
+use crate::hub::cell::Cell;
+use crate::hub::conn::{Conn, Order};
+use crate::message::Message;
+use crate::telemetry::{Direction, Rejected};
+use futures_util::{SinkExt, StreamExt};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_protocol::close::{self, Close, client_ends_session};
+use tidegate_protocol::frame::{ClientFrame, Hello, ServerFrame, Text, sort};
+use tidegate_protocol::id::ResumeToken;
+use tidegate_protocol::position::Offset;
+use tidegate_protocol::session::{Event, Item, Receipt};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
+
+/// How long a write may make no progress before the client counts as a slow consumer, in milliseconds.
+const WRITE_STALL_MS: u64 = 30_000;
+/// How long a greeted connection waits for its answer, in milliseconds: longer than any claim.
+const ANSWER_MS: u64 = 15_000;
+/// Messages written before the task looks at its orders again.
+const BURST: usize = 64;
+
+/// What of the upgrade request belongs to the session.
+#[derive(Debug)]
+pub struct Request {
+    /// Its path.
+    pub path: String,
+    /// Its query.
+    pub query: Option<String>,
+    /// The headers that the app gets to see.
+    pub headers: BTreeMap<String, String>,
+    /// A JWT in `Authorization`.
+    pub bearer: Option<ResumeToken>,
+}
+
+type Socket = WebSocketStream<Stream>;
+
+/// Why the connection's work is over.
+enum End {
+    /// Say this and close.
+    Close(u16, Cow<'static, str>),
+    /// The peer closed, or the socket broke; `true`: the close ends the session.
+    Gone(bool),
+}
+
+/// Where the connection is in its life; the picture stands at the top.
+enum Life {
+    Waiting { until: Instant, request: Box<Request> },
+    Greeted { until: Instant },
+    Serving(Serving),
+}
+
+/// A served session's small change.
+struct Serving {
+    cell: Arc<Cell>,
+    /// Up to where taken messages were acked.
+    acked: Offset,
+    /// When the next ack is due, if one is.
+    ack_at: Option<Instant>,
+    /// A message that was read when the session had just frozen.
+    held: Option<WsMessage>,
+}
+
+/// Serves one connection to its end.
+pub async fn run(hub: Arc<Hub>, conn: Arc<Conn>, mut socket: Socket, request: Box<Request>) {
+    let until = Instant::now() + Duration::from_millis(hub.config.limits.hello_ms);
+    let mut life = Life::Waiting { until, request };
+    let end = work(&hub, &conn, &mut socket, &mut life).await;
+    let cell = match life {
+        Life::Serving(serving) => Some(serving.cell),
+        Life::Waiting { .. } | Life::Greeted { .. } => None,
+    };
+    if let (End::Gone(true), Some(cell)) = (&end, &cell) {
+        cell.feed(&hub, Event::Bye { conn: conn.id });
+    }
+    // The session is told first, so that its client, quick to come back, finds it detached.
+    hub.disconnect(&conn, cell.as_ref());
+    if let End::Close(code, why) = end {
+        say_goodbye(&hub, &mut socket, code, &why).await;
+    }
+}
+
+async fn say_goodbye(hub: &Hub, socket: &mut Socket, code: u16, why: &str) {
+    let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(close::reason(why)) };
+    let closing = async {
+        if socket.send(WsMessage::Close(Some(frame))).await.is_ok() {
+            // What still arrives is not counted: the connection is deaf. Reading lets the close through.
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // A client that does not answer loses its socket; the session is safe elsewhere by now.
+    drop(tokio::time::timeout(Duration::from_millis(hub.config.limits.close_ms), closing).await);
+}
+
+async fn work(hub: &Arc<Hub>, conn: &Arc<Conn>, socket: &mut Socket, life: &mut Life) -> End {
+    loop {
+        match write(hub, conn, socket, life).await {
+            Ok(()) => {}
+            Err(end) => return end,
+        }
+        let may_read = match life {
+            Life::Waiting { .. } | Life::Greeted { .. } => true,
+            Life::Serving(serving) => match retry_held(hub, conn, serving) {
+                Ok(may_read) => may_read,
+                Err(end) => return end,
+            },
+        };
+        let until = life.deadline();
+        tokio::select! {
+            biased;
+            () = conn.rung() => {}
+            read = socket.next(), if may_read => {
+                conn.hear(hub.now_s());
+                if let Err(end) = on_read(hub, conn, life, read).await {
+                    return end;
+                }
+            }
+            () = at(until) => {
+                if let Some(end) = life.late(hub) {
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Life {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Waiting { until, .. } | Self::Greeted { until } => Some(*until),
+            Self::Serving(serving) => serving.ack_at,
+        }
+    }
+
+    fn late(&mut self, hub: &Hub) -> Option<End> {
+        match self {
+            Self::Waiting { .. } => {
+                hub.metrics.rejected.of(Rejected::HelloTimeout).increment(1);
+                Some(close(Close::HelloTimeout, format!("no hello within {} ms", hub.config.limits.hello_ms)))
+            }
+            Self::Greeted { .. } => Some(close(Close::Later, "no answer from the hub that has the session")),
+            // The ack is written at the top of the loop.
+            Self::Serving(_) => None,
+        }
+    }
+}
+
+fn close(code: Close, why: impl Into<Cow<'static, str>>) -> End {
+    End::Close(code.code(), why.into())
+}
+
+/// Orders, then messages, then an ack if one is due. Flushes once.
+async fn write(hub: &Arc<Hub>, conn: &Arc<Conn>, socket: &mut Socket, life: &mut Life) -> Result<(), End> {
+    loop {
+        let mut wrote = 0;
+        while let Some(order) = conn.next_order() {
+            wrote += 1;
+            match order {
+                Order::Frame(text) => feed(socket, WsMessage::Text(text.into())).await?,
+                Order::Ping => feed(socket, WsMessage::Ping(Default::default())).await?,
+                Order::Welcome(cell, text) => {
+                    feed(socket, WsMessage::Text(text.into())).await?;
+                    let acked = cell.lock().session.record().map(|record| record.received).unwrap_or_default();
+                    *life = Life::Serving(Serving { cell, acked, ack_at: None, held: None });
+                }
+                Order::Close(code, why) => {
+                    return Err(End::Close(code, why));
+                }
+            }
+        }
+        if let Life::Serving(serving) = life {
+            while wrote < BURST
+                && let Some(item) = serving.cell.next_for(conn.id, hub.now())
+            {
+                wrote += 1;
+                write_item(hub, socket, item).await?;
+            }
+            wrote += ack(hub, socket, serving).await?;
+        }
+        if wrote == 0 {
+            return Ok(());
+        }
+        stalling(socket.flush()).await?;
+    }
+}
+
+async fn write_item(hub: &Hub, socket: &mut Socket, item: Item<Message>) -> Result<(), End> {
+    match item {
+        Item::Message(message) => {
+            hub.metrics.messages.of(Direction::ToClient).increment(1);
+            hub.metrics.bytes.of(Direction::ToClient).increment(message.bytes().len() as u64);
+            feed(socket, message.to_client()).await
+        }
+        Item::Gap { from, to } => {
+            hub.metrics.gaps.increment(1);
+            let gap = ServerFrame::Gap { from, to, why: "slow_consumer".into() };
+            feed(socket, WsMessage::Text(gap.encode().into())).await
+        }
+    }
+}
+
+async fn feed(socket: &mut Socket, message: WsMessage) -> Result<(), End> {
+    stalling(socket.feed(message)).await
+}
+
+/// A write that makes no progress for long is a slow consumer; its session waits, detached.
+async fn stalling(write: impl Future<Output = Result<(), WsError>>) -> Result<(), End> {
+    match tokio::time::timeout(Duration::from_millis(WRITE_STALL_MS), write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone(false)),
+        Err(_) => Err(close(Close::SlowConsumer, "nothing was read for too long")),
+    }
+}
+
+/// Acks what the app has taken: at once after so many messages, else after a short time.
+async fn ack(hub: &Hub, socket: &mut Socket, serving: &mut Serving) -> Result<usize, End> {
+    let (Some(taken), _) = serving.cell.upstream(hub) else { return Ok(0) };
+    let fresh = taken.since(serving.acked);
+    if fresh == 0 {
+        serving.ack_at = None;
+        return Ok(0);
+    }
+    let limits = &hub.config.limits;
+    let due = *serving.ack_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(limits.ack_ms));
+    if fresh < limits.ack_messages && Instant::now() < due {
+        return Ok(0);
+    }
+    serving.acked = taken;
+    serving.ack_at = None;
+    feed(socket, WsMessage::Text(ServerFrame::Ack { received: taken }.encode().into())).await?;
+    Ok(1)
+}
+
+/// A message that came when the session had just frozen is offered again. Says whether to read on.
+fn retry_held(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving) -> Result<bool, End> {
+    if let Some(held) = serving.held.take() {
+        take(hub, conn, serving, held)?;
+    }
+    let reads = match serving.cell.lock().session.listens_to(conn.id) {
+        Receipt::Counted => true,
+        // Frozen: what the client sends waits in the socket. Deaf: a close is on its way in the lane.
+        Receipt::Hold | Receipt::Deaf => false,
+    };
+    Ok(serving.held.is_none() && reads && serving.cell.upstream(hub).1)
+}
+
+async fn on_read(hub: &Arc<Hub>, conn: &Arc<Conn>, life: &mut Life, read: Option<Result<WsMessage, WsError>>) -> Result<(), End> {
+    let message = match read {
+        None => return Err(End::Gone(false)),
+        Some(Ok(WsMessage::Close(frame))) => return Err(End::Gone(frame.is_some_and(|frame| client_ends_session(frame.code.into())))),
+        Some(Ok(message)) => message,
+        Some(Err(error)) => return Err(broken(hub, &error)),
+    };
+    match life {
+        Life::Waiting { request, .. } => {
+            if matches!(message, WsMessage::Ping(_) | WsMessage::Pong(_)) {
+                return Ok(());
+            }
+            let hello = first_frame(hub, message)?;
+            hello::greet(hub, conn, request, hello).await;
+            *life = Life::Greeted { until: Instant::now() + Duration::from_millis(ANSWER_MS) };
+            Ok(())
+        }
+        Life::Greeted { .. } => match message {
+            WsMessage::Ping(_) | WsMessage::Pong(_) => Ok(()),
+            WsMessage::Text(text) if matches!(sort(text.as_str()), Text::Frame(json) if is_heartbeat(json)) => Ok(()),
+            _ => Err(protocol_error(hub, "nothing may be sent between hello and its answer".into())),
+        },
+        Life::Serving(serving) => take(hub, conn, serving, message),
+    }
+}
+
+fn is_heartbeat(json: &str) -> bool {
+    matches!(ClientFrame::decode(json), Ok(ClientFrame::Ping {} | ClientFrame::Pong {}))
+}
+
+fn broken(hub: &Hub, error: &WsError) -> End {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            hub.metrics.rejected.of(Rejected::TooLarge).increment(1);
+            close(Close::TooBig, format!("a message of {size} bytes; at most {max_size}"))
+        }
+        WsError::Utf8(_) => End::Close(1007, "a text message that is not UTF-8".into()),
+        WsError::Protocol(error) if !matches!(error, tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            hub.metrics.rejected.of(Rejected::Protocol).increment(1);
+            End::Close(1002, error.to_string().into())
+        }
+        _ => End::Gone(false),
+    }
+}
+
+fn protocol_error(hub: &Hub, why: String) -> End {
+    hub.metrics.rejected.of(Rejected::Protocol).increment(1);
+    close(Close::ProtocolError, why)
+}
+
+fn first_frame(hub: &Hub, message: WsMessage) -> Result<Hello, End> {
+    let WsMessage::Text(text) = &message else { return Err(protocol_error(hub, "expected a hello frame first".into())) };
+    let Text::Frame(json) = sort(text.as_str()) else { return Err(protocol_error(hub, "expected a hello frame first".into())) };
+    match ClientFrame::decode(json) {
+        Ok(ClientFrame::Hello(hello)) if hello.attempt >= 1 => Ok(hello),
+        Ok(ClientFrame::Hello(_)) => Err(protocol_error(hub, "hello: `try` is 0; expected 1 or more".into())),
+        Ok(_) => Err(protocol_error(hub, "expected hello first".into())),
+        Err(error) => Err(protocol_error(hub, error.to_string())),
+    }
+}
+
+/// Takes one message of a served connection: counts it, carries out a frame, or holds it while frozen.
+fn take(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, message: WsMessage) -> Result<(), End> {
+    let cell = &serving.cell;
+    let app_message = match &message {
+        WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_) | WsMessage::Close(_) => return Ok(()),
+        WsMessage::Binary(bytes) => Message::copied_binary(bytes),
+        WsMessage::Text(text) => match sort(text.as_str()) {
+            Text::App(text) => Message::copied_text(text),
+            Text::Frame(json) => {
+                let frame = ClientFrame::decode(json).map_err(|error| protocol_error(hub, error.to_string()))?;
+                if cell.lock().session.listens_to(conn.id) == Receipt::Hold {
+                    serving.held = Some(message);
+                    return Ok(());
+                }
+                return on_frame(hub, conn, serving, frame);
+            }
+        },
+    };
+    let bytes = app_message.bytes().len() as u64;
+    if bytes > hub.config.limits.message_bytes {
+        hub.metrics.rejected.of(Rejected::TooLarge).increment(1);
+        return Err(close(Close::TooBig, format!("a message of {bytes} bytes; at most {}", hub.config.limits.message_bytes)));
+    }
+    match cell.receive(hub, conn.id, app_message) {
+        Receipt::Counted => {
+            hub.metrics.messages.of(Direction::FromClient).increment(1);
+            hub.metrics.bytes.of(Direction::FromClient).increment(bytes);
+        }
+        Receipt::Hold => serving.held = Some(message),
+        Receipt::Deaf => {}
+    }
+    Ok(())
+}
+
+fn on_frame(hub: &Arc<Hub>, conn: &Conn, serving: &Serving, frame: ClientFrame) -> Result<(), End> {
+    let cell = &serving.cell;
+    match frame {
+        ClientFrame::Hello(_) => return Err(protocol_error(hub, "hello again: it is said once per connection".into())),
+        ClientFrame::Ack { received } => cell.feed(hub, Event::Acked { conn: conn.id, received }),
+        ClientFrame::Ping {} => {
+            conn.send(&ServerFrame::Pong {});
+        }
+        ClientFrame::Pong {} => {}
+        ClientFrame::Ready { drain } => hub.drain.ready(hub, cell.id, drain),
+        ClientFrame::Busy { drain, ms, why } => hub.drain.busy(hub, cell.id, drain, ms, why),
+        ClientFrame::Bye { code, reason } => {
+            let code = code.unwrap_or(1000);
+            app::client_bye(&mut cell.lock(), code, reason.unwrap_or_default());
+            cell.feed(hub, Event::Bye { conn: conn.id });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The first exchange: who is it, and for which session. Ends with an order in the connection's lane
+//! (a welcome, a retry or a close), now or when the hubs have settled it.
+
+use super::connection::Request;
+use crate::app;
+use crate::hub::Hub;
+use crate::hub::cell::Cell;
+use crate::hub::conn::Conn;
+use crate::hub::timers::Due;
+use crate::auth::{AuthError, Identity};
+use crate::keys::TokenError;
+use crate::message::Message;
+use crate::telemetry::Rejected;
+use std::sync::Arc;
+use tidegate_protocol::close::Close;
+use tidegate_protocol::frame::{Hello, ServerFrame};
+use tidegate_protocol::id::SessionId;
+use tidegate_protocol::position::Epoch;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
+
+/// The longest list of subprotocols, and the longest language tag, that a hello may carry.
+const PROTOCOLS_MAX: usize = 16;
+const LANGUAGE_BYTES_MAX: usize = 35;
+
+/// Answers a hello.
+pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
+    if hello.protocols.len() > PROTOCOLS_MAX || hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX) {
+        hub.metrics.rejected.of(Rejected::Protocol).increment(1);
+        conn.close(Close::ProtocolError, "hello: too many protocols, or a language that is no tag");
+        return;
+    }
+    match &hello.token {
+        Some(token) => match hub.mint.open(token, hub.unix_ms()) {
+            Ok(body) => {
+                if let Some(jwt) = &hello.auth
+                    && let Err(error) = hub.auth.identify(Some(&jwt.0), hub.unix_ms())
+                {
+                    return refuse_auth(hub, conn, &error);
+                }
+                let facts = HelloFacts {
+                    serial: body.serial,
+                    attempt: hello.attempt,
+                    old: hello.old,
+                    received: hello.received,
+                    epoch: hello.epoch,
+                };
+                hub.returning(body.session, conn.id, facts, body.hub).await;
+            }
+            Err(error) => refuse_token(hub, conn, error),
+        },
+        None => match hub.auth.identify(hello.auth.as_ref().or(request.bearer.as_ref()).map(|jwt| jwt.0.as_str()), hub.unix_ms()) {
+            Ok(identity) => newcomer(hub, conn, request, hello, identity).await,
+            Err(error) => refuse_auth(hub, conn, &error),
+        },
+    }
+}
+
+fn refuse_token(hub: &Hub, conn: &Conn, error: TokenError) {
+    let (close, metric) = match error {
+        TokenError::Malformed | TokenError::Forged => (Close::BadToken, Rejected::TokenForged),
+        TokenError::Expired { .. } => (Close::TokenExpired, Rejected::TokenExpired),
+    };
+    hub.metrics.rejected.of(metric).increment(1);
+    conn.close(close, error.to_string());
+}
+
+fn refuse_auth(hub: &Hub, conn: &Conn, error: &AuthError) {
+    hub.metrics.rejected.of(Rejected::Unauthorized).increment(1);
+    let close = match error {
+        AuthError::Missing => Close::AuthRequired,
+        AuthError::Expired { .. } => Close::AuthExpired,
+        AuthError::Malformed(_) | AuthError::Signature(_) | AuthError::Claim { .. } => Close::AuthFailed,
+    };
+    conn.close(close, error.to_string());
+}
+
+async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello, identity: Identity) {
+    if hub.is_parked_for_good() {
+        // The next process on this data directory will serve it.
+        hub.retry(conn.id, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
+        return;
+    }
+    let record = Record::new(Epoch(1), profile(request, hello, identity));
+    start(hub, conn, record).await;
+}
+
+/// Starts a new session under a new id: first the app (it has a say in the subprotocol), then the welcome.
+async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>) {
+    let id = SessionId(hub.random());
+    let side = match app::open(hub, id, &mut record).await {
+        Ok(side) => side,
+        Err(error) => {
+            tracing::warn!(session = %id, %error, "the app did not take a new session");
+            hub.retry(conn.id, 1_000, "app_unavailable");
+            return;
+        }
+    };
+    if let Some(expires) = record.profile.auth_expires_unix_ms {
+        hub.timers.arm(hub.now().plus(expires.saturating_sub(hub.unix_ms())), Due::AuthExpiry(id));
+    }
+    let mut out = Vec::new();
+    let session = Session::begin(id, hub.id, record, conn.id, 0, &mut out);
+    let cell = Cell::new(session, hub.now());
+    hub.insert(cell.clone());
+    let mut inner = cell.lock();
+    hub.index.add(id, inner.session.record());
+    if let Some(side) = side {
+        app::attach(hub, &cell, &mut inner, side);
+    }
+    crate::hub::act::carry_out(hub, &cell, &mut inner, out, None);
+    hub.drain.arrived(hub, &cell, &mut inner);
+}
+
+/// Continuity was lost: says so, then starts a new session with what is left of the old one.
+pub async fn reset(hub: &Arc<Hub>, conn: &Arc<Conn>, replaces: SessionId, why: &'static str, record: Option<Box<Record<Message>>>) {
+    tracing::warn!(session = %replaces, why, "session reset: its client and its app are told");
+    hub.metrics.resets.increment(1);
+    hub.replaced(replaces);
+    conn.send(&ServerFrame::Reset { why: why.into(), replaces });
+    let record = match record {
+        Some(record) => *record,
+        // Nothing is left of the old one, and who it was for is not known any more.
+        None if hub.auth.is_needed() => {
+            conn.close(Close::AuthRequired, "continuity was lost; connect again with hello.auth");
+            return;
+        }
+        None => Record::new(Epoch(2), Profile { path: Some("/connect".into()), ..Profile::default() }),
+    };
+    app::reset(hub, conn.id, replaces, why);
+    start(hub, conn, record).await;
+}
+
+fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
+    Profile {
+        user: identity.user.map(Into::into),
+        channels: identity.channels.into_iter().map(Into::into).collect(),
+        path: Some(request.path.as_str().into()),
+        query: request.query.as_deref().map(Into::into),
+        headers: request.headers.clone(),
+        protocols: hello.protocols,
+        protocol: None,
+        language: hello.language.map(Into::into),
+        auth_expires_unix_ms: identity.expires_unix_ms,
+    }
+}

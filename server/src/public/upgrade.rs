@@ -1,0 +1,177 @@
+//! The HTTP part of a client connection: health, and the upgrade with its refusals.
+
+use super::connection::{self, Request as Asked};
+use super::stream::Stream;
+use crate::hub::Hub;
+use crate::telemetry::Rejected;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidegate_protocol::frame::SUBPROTOCOL;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+type Answer = Response<Full<Bytes>>;
+
+/// Where clients connect when no app is configured.
+const CONNECT_PATH: &str = "/connect";
+/// What a refused client should wait, in seconds.
+const RETRY_AFTER_S: &str = "2";
+/// Request headers that the app gets to see, and that move with the session.
+const HEADERS_KEPT: [&str; 6] = ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
+/// What a frame costs beside the message in it.
+const FRAME_ROOM_BYTES: usize = 16;
+
+/// Answers one request of the public listener.
+pub(super) async fn answer(hub: Arc<Hub>, remote: SocketAddr, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
+    if request.method() == Method::GET
+        && let Some(answer) = health(&hub, request.uri().path())
+    {
+        return Ok(answer);
+    }
+    if let Err(refused) = check(&hub, &request) {
+        return Ok(refused);
+    }
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let Some(accept) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
+        return Ok(refuse(StatusCode::BAD_REQUEST, "this upgrade has no Sec-WebSocket-Key"));
+    };
+    let asked = asked(&request, remote);
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => upgraded_to(&hub, upgraded, remote, asked).await,
+            Err(error) => tracing::debug!(%remote, %error, "upgrade failed"),
+        }
+    });
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    Ok(answer)
+}
+
+async fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, remote: SocketAddr, asked: Asked) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
+        return tracing::error!("an upgraded connection is not the stream that was accepted");
+    };
+    // Copied out: one captured empty slice would keep hyper's 8 KiB buffer alive for the whole connection.
+    let early = parts.read_buf.to_vec();
+    drop(parts.read_buf);
+    let stream = parts.io.into_inner();
+    let config = config(hub);
+    let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
+    // A task of its own, so that nothing of the HTTP part stays on its stack.
+    tokio::spawn(connection::run(hub.clone(), hub.connect(remote), socket, Box::new(asked)));
+}
+
+fn config(hub: &Hub) -> WebSocketConfig {
+    let limits = &hub.config.limits;
+    let message_bytes = limits.message_bytes as usize + FRAME_ROOM_BYTES;
+    // Every costly default is said out loud: tungstenite's read buffer alone would be 128 KiB per connection.
+    WebSocketConfig::default()
+        .read_buffer_size(limits.read_buffer_bytes as usize)
+        .write_buffer_size(limits.write_buffer_bytes as usize)
+        .max_write_buffer_size((limits.write_buffer_bytes as usize + message_bytes) * 2 + tidegate_protocol::frame::FRAME_BYTES_MAX)
+        .max_message_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
+        .max_frame_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
+}
+
+fn health(hub: &Hub, path: &str) -> Option<Answer> {
+    match path {
+        "/healthz/live" => Some(text(StatusCode::OK, "live")),
+        "/healthz/ready" if hub.is_ready() => Some(text(StatusCode::OK, "ready")),
+        "/healthz/ready" => Some(text(StatusCode::SERVICE_UNAVAILABLE, "draining")),
+        _ => None,
+    }
+}
+
+fn check(hub: &Hub, request: &Request<Incoming>) -> Result<(), Answer> {
+    if hub.config.app.is_none() && request.uri().path() != CONNECT_PATH {
+        return Err(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
+    }
+    let headers = request.headers();
+    if request.method() != Method::GET || !has_token(headers, header::UPGRADE, "websocket") || !has_token(headers, header::CONNECTION, "upgrade") {
+        let mut answer = refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send GET with Upgrade: websocket");
+        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        return Err(answer);
+    }
+    if !has_token(headers, header::SEC_WEBSOCKET_VERSION, "13") {
+        let mut answer = refuse(StatusCode::BAD_REQUEST, "only Sec-WebSocket-Version: 13 is spoken here");
+        answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return Err(answer);
+    }
+    if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        hub.metrics.rejected.of(Rejected::Subprotocol).increment(1);
+        return Err(refuse(
+            StatusCode::BAD_REQUEST,
+            "offer the subprotocol tidegate.v1: sessions need a client that speaks it, such as tidegate-client",
+        ));
+    }
+    if !origin_allowed(hub, headers) {
+        hub.metrics.rejected.of(Rejected::Origin).increment(1);
+        return Err(refuse(StatusCode::FORBIDDEN, "this Origin is not among --allowed-origin"));
+    }
+    if !hub.has_room() {
+        hub.metrics.rejected.of(Rejected::Sessions).increment(1);
+        let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "this hub is full; come back after Retry-After");
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        return Err(answer);
+    }
+    Ok(())
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(wanted))
+}
+
+fn origin_allowed(hub: &Hub, headers: &HeaderMap) -> bool {
+    let allowed = &hub.config.allowed_origins;
+    match headers.get(header::ORIGIN) {
+        _ if allowed.is_empty() => true,
+        // Programs that are not browsers send none.
+        None => true,
+        Some(origin) => origin.to_str().is_ok_and(|origin| allowed.iter().any(|one| one.eq_ignore_ascii_case(origin))),
+    }
+}
+
+/// What of the request belongs to the session.
+fn asked(request: &Request<Incoming>, remote: SocketAddr) -> Asked {
+    let mut headers: BTreeMap<String, String> = HEADERS_KEPT
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), request.headers().get(*name)?.to_str().ok()?.to_owned())))
+        .collect();
+    let through = headers.get("x-forwarded-for").map_or_else(|| remote.ip().to_string(), |before| format!("{before}, {}", remote.ip()));
+    headers.insert("x-forwarded-for".into(), through);
+    if let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) {
+        headers.insert("x-forwarded-host".into(), host.to_owned());
+    }
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    Asked {
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().map(str::to_owned),
+        headers,
+        bearer: bearer.map(|jwt| tidegate_protocol::id::ResumeToken(jwt.to_owned())),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+fn refuse(status: StatusCode, sentence: &'static str) -> Answer {
+    text(status, sentence)
+}

@@ -1,0 +1,215 @@
+//! The story of a hub's process: open, listen, say where, serve, and on a signal hand over or park.
+
+use crate::app::App;
+use crate::auth::Auth;
+use crate::config::{Config, SettingError};
+use crate::drain::Driver;
+use crate::hub::{Hub, Parts};
+use crate::keys::{ClusterKeys, ClusterKeysError, Sealer, TokenMint, fill_random};
+use crate::peer::Peers;
+use crate::store::{DataDir, DataDirError, Limits, Store, StoreError};
+use crate::telemetry::{self, Metrics};
+use crate::tls::{TlsListener, TlsReloader};
+use crate::{api, hub, public};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long a start waits for another process to leave the data directory.
+const DATA_DIR_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// How often liveness of connections is looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Why a hub could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting that only shows to be wrong when it is used.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The data directory refuses.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log of parked sessions refuses.
+    #[error("{path}: {error}", path = path.display())]
+    Store {
+        /// The data directory.
+        path: std::path::PathBuf,
+        /// Why.
+        error: StoreError,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({option}): {error}; choose a free address, or port 0 for any free port")]
+    Listen {
+        /// The option that named it.
+        option: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The runtime or its signals could not be set up.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// 2 for a wrong setting, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setting(_) => 2,
+            Self::DataDir(_) | Self::Store { .. } | Self::Listen { .. } | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+impl From<ClusterKeysError> for RunError {
+    fn from(error: ClusterKeysError) -> Self {
+        match error {
+            ClusterKeysError::Setting(error) => Self::Setting(error),
+            ClusterKeysError::DataDir(error) => Self::DataDir(error),
+        }
+    }
+}
+
+/// Runs a hub until it is told to stop.
+///
+/// # Errors
+/// See [`RunError`]; nothing was served then.
+pub fn run(config: Config) -> Result<(), RunError> {
+    telemetry::init_logs(config.log_format, &config.log_level)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    for note in config.notes() {
+        tracing::info!("{note}");
+    }
+    let started_unix_ms = unix_ms();
+    let data_dir = DataDir::open(&config.data_dir, DATA_DIR_WAIT, started_unix_ms, &mut |bytes: &mut [u8]| fill_random(bytes)).await?;
+    let keys = ClusterKeys::for_hub(&config, &data_dir)?;
+    let store = open_store(&config, &data_dir, &keys).await?;
+    let public_tls = config.public_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Public, files)).transpose()?;
+    let private_tls = config.private_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Private, files)).transpose()?;
+    let public_listener = listen("--public", config.public)?;
+    let private_listener = listen("--private", config.private)?;
+    let (public, private) = (public_listener.local_addr()?, private_listener.local_addr()?);
+    let hub = Hub::new(Parts {
+        id: data_dir.hub(),
+        incarnation: data_dir.incarnation(),
+        mint: TokenMint::new(&keys),
+        auth: Auth::new(&config.auth, config.limits.channels_per_session)?,
+        metrics: Metrics::new(started_unix_ms),
+        app: App::new(&config)?,
+        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), public, private)?,
+        drain: Driver::default(),
+        store,
+        private,
+        started_unix_ms,
+        config,
+    });
+    let mut signals = Signals::new()?;
+    spawn_all(&hub, public_listener, private_listener, public_tls.clone(), private_tls.clone());
+    say_ready(public, private);
+    tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
+    loop {
+        match signals.next().await {
+            Told::Reload => {
+                for tls in [&public_tls, &private_tls].into_iter().flatten() {
+                    match tls.reload() {
+                        Ok(()) => tracing::info!("certificates read again"),
+                        Err(error) => tracing::error!(%error, "certificates not read again; the old ones stay"),
+                    }
+                }
+            }
+            Told::Stop => break,
+        }
+    }
+    stop(&hub, &mut signals).await;
+    drop(data_dir);
+    Ok(())
+}
+
+async fn open_store(config: &Config, data_dir: &DataDir, keys: &ClusterKeys) -> Result<Store, RunError> {
+    let (disk, sealer) = (data_dir.disk(), Arc::new(Sealer::new(keys)));
+    let opened = tokio::task::spawn_blocking(move || Store::open(disk, sealer, Limits::default())).await;
+    let opened = opened.map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
+    let (store, recovered) = opened.map_err(|error| RunError::Store { path: config.data_dir.clone(), error })?;
+    if recovered.damaged > 0 || recovered.torn_bytes > 0 {
+        tracing::warn!(damaged = recovered.damaged, torn_bytes = recovered.torn_bytes, lost = recovered.lost.len(), "the log of parked sessions was damaged; what could not be read is reset and told");
+    }
+    if !recovered.parked.is_empty() || !recovered.taken_up.is_empty() {
+        tracing::info!(parked = recovered.parked.len(), lost_in_a_crash = recovered.taken_up.len(), "found parked sessions");
+    }
+    Ok(store)
+}
+
+fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    public::bind(address).map_err(|error| RunError::Listen { option, address, error })
+}
+
+fn spawn_all(hub: &Arc<Hub>, public: TcpListener, private: TcpListener, public_tls: Option<TlsReloader>, private_tls: Option<TlsReloader>) {
+    tokio::spawn(public::serve(hub.clone(), public, public_tls));
+    tokio::spawn(api::serve(hub.clone(), private, private_tls));
+    tokio::spawn(hub::sweep(hub.clone(), SWEEP));
+    crate::peer::spawn(hub);
+    crate::drain::spawn(hub);
+    let timers = hub.clone();
+    tokio::spawn(async move { timers.run_timers().await });
+}
+
+/// The one line on stdout that scripts wait for.
+fn say_ready(public: SocketAddr, private: SocketAddr) {
+    use std::io::Write;
+    let line = serde_json::json!({"event": "ready", "public": public.to_string(), "private": private.to_string()});
+    // Nobody may be listening; the hub serves all the same.
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// Push, else park, within the stop deadline; a second signal parks at once.
+async fn stop(hub: &Arc<Hub>, signals: &mut Signals) {
+    tracing::info!(deadline_ms = hub.config.stop_deadline_ms, "stopping: sessions are pushed to peers, else parked");
+    let hurried = async {
+        while !matches!(signals.next().await, Told::Stop) {}
+        tracing::info!("second signal: parking at once");
+    };
+    tokio::select! {
+        () = crate::drain::leave(hub) => {}
+        () = hurried => crate::drain::park_everything(hub).await,
+    }
+    hub.peers.goodbye().await;
+    if let Err(error) = hub.store.close().await {
+        tracing::error!(%error, "the log of parked sessions did not close cleanly");
+    }
+    tracing::info!("stopped");
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+enum Told {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup: signal(SignalKind::hangup())? })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
