@@ -200,21 +200,24 @@ pub enum Action {
         /// From now.
         slot_in_ms: u64,
     },
-    /// Order the client to move.
+    /// Order the client to move. Answered by `HandoverBegan`, `Bounced`, `Refused` or nothing.
     Move {
         /// Whom.
         id: SessionId,
         /// To this hub by its public URL; none: by the URL it used.
         to: Option<HubId>,
     },
-    /// Hand the session over from here.
+    /// Hand the session over from here. Answered by `Committed`, then `Live`; or by `Refused` or
+    /// `Blocked`. If the client's own move is under way already, that one may answer.
     Push {
         /// Whom.
         id: SessionId,
         /// To which hub.
         to: HubId,
     },
-    /// Put the session on disk, then close its connection.
+    /// Put the session on disk, then close its connection. Answered by `Parked` or `ParkFailed`.
+    /// If a handover is under way, abort it first; if it is committed already, the answer is
+    /// `Committed` or `Live`, and no `ParkFailed`.
     Park {
         /// Whom.
         id: SessionId,
@@ -226,7 +229,7 @@ pub enum Action {
         /// Whom.
         id: SessionId,
     },
-    /// Close the connection; the session was neither pushed nor parked.
+    /// Close the connection; the session was neither pushed nor parked, and counts as forced.
     Force {
         /// Whom.
         id: SessionId,

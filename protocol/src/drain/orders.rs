@@ -83,6 +83,13 @@ impl Drain {
         if self.roster.tally().in_flight >= self.in_flight_limit() {
             return None;
         }
+        // Pushes first: they cost no reconnect, and their limit leaves room for the clients' slots.
+        if self.roster.tally().pushing < self.push_limit()
+            && self.push_pacer.is_ready(now)
+            && let Some(push) = self.next_push(now)
+        {
+            return Some(push);
+        }
         if self.pacer.is_ready(now)
             && let Some(id) = self.roster.first(Queue::Late).or_else(|| self.next_slot(now))
         {
@@ -90,8 +97,7 @@ impl Drain {
             self.find_head(now);
             return Some(order);
         }
-        let may_push = self.roster.tally().pushing < self.push_limit() && self.push_pacer.is_ready(now);
-        if may_push { self.next_push(now) } else { None }
+        None
     }
 
     /// When [`Drain::next_order`] may have something, as far as time decides.

@@ -12,6 +12,8 @@ use crate::position::Millis;
 const DETACHED_GRACE_MS: u64 = 2_000;
 /// A refused session is tried again after this, times its failures.
 const RETRY_AFTER_MS: u64 = 1_000;
+/// The same for a park just before the deadline.
+const PARK_AGAIN_AFTER_MS: u64 = 100;
 
 impl Drain {
     pub(super) fn session_event(&mut self, event: Event, now: Millis) {
@@ -119,7 +121,12 @@ impl Drain {
 
     fn connection_back(&mut self, id: SessionId, now: Millis) {
         let Some(seat) = self.roster.seat_mut(id) else { return };
-        seat.connected = true;
+        let was_lost = !std::mem::replace(&mut seat.connected, true);
+        if let Place::Ordered { to } = seat.place {
+            return if was_lost {
+                self.order_new_connection(id, to, now)
+            };
+        }
         if !matches!(seat.place, Place::Waiting | Place::PushDue) || self.state.parks() {
             return;
         }
@@ -128,6 +135,17 @@ impl Drain {
             self.roster.put(id, Place::Waiting, None, now);
         } else {
             self.turn(id, now);
+        }
+    }
+
+    /// It was ordered over a connection that is gone, and its client came back here: the order
+    /// stands, and the new connection has not seen it.
+    fn order_new_connection(&mut self, id: SessionId, to: Option<HubId>, now: Millis) {
+        self.bounced(id, now);
+        if self.roster.get(id).is_some_and(|seat| matches!(seat.place, Place::Ordered { .. })) {
+            let patience = now.plus(self.plan.policy.gate.wait_max_ms.max(RETRY_AFTER_MS));
+            self.roster.put(id, Place::Ordered { to }, Some(patience), now);
+            self.outbox.push_back(Action::Move { id, to });
         }
     }
 
@@ -294,11 +312,12 @@ impl Drain {
         };
         seat.failures = seat.failures.saturating_add(1);
         let failures = seat.failures;
-        if forcing {
-            self.force(id);
-        } else if failures < FAILURES_MAX {
-            let at = now.plus(RETRY_AFTER_MS * u64::from(failures));
+        if failures < FAILURES_MAX {
+            let after_ms = if forcing { PARK_AGAIN_AFTER_MS } else { RETRY_AFTER_MS };
+            let at = now.plus(after_ms * u64::from(failures));
             self.roster.put(id, Place::Retry { why: short(why) }, Some(at), now);
+        } else if forcing {
+            self.force(id);
         } else {
             self.roster.put(id, Place::Stuck { why: short(why) }, None, now);
         }

@@ -101,6 +101,20 @@ fn forced_are_those_for_whom_neither_push_nor_park_worked() {
 }
 
 #[test]
+fn a_park_that_fails_once_is_tried_again_before_anybody_is_forced() {
+    let mut fleet = Fleet::with_peers(SHORT, 3, 0, &[]);
+    fleet.disk_fails = true;
+    fleet.pass(1_050);
+    fleet.disk_fails = false;
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 3 + 0 = 0 moved, 3 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+    assert_eq!(fleet.actions(|action| matches!(action, Action::Park { .. })).len(), 6);
+}
+
+#[test]
 fn given_away_and_never_confirmed_is_unconfirmed_until_it_is() {
     let mut fleet = Fleet::new(SHORT, 20, 0);
     fleet.silent_after_commit = true;

@@ -171,6 +171,23 @@ fn a_peer_that_forgets_to_answer_a_push_costs_a_retry_and_not_the_drain() {
 }
 
 #[test]
+fn a_client_whose_connection_broke_after_its_order_is_ordered_again_when_it_is_back() {
+    let mut fleet = Fleet::new(STAGED, 30, 0);
+    let first = fleet.drain.plan().order[0];
+    fleet.habits.insert(first, Habit::Ignores);
+    fleet.run("its order", |drain| matches!(drain.roster.get(first).unwrap().place, Place::Ordered { .. }));
+    fleet.tell(Event::ConnectionLost { id: first });
+    fleet.pass(500);
+    fleet.habits.insert(first, Habit::Comes(50));
+    fleet.tell(Event::ConnectionBack { id: first });
+    let ordered =
+        fleet.moves().iter().filter(|(_, action)| matches!(action, Action::Move { id, .. } if *id == first)).count();
+    assert_eq!(ordered, 2);
+    let report = fleet.run_to_end();
+    assert_eq!((report.sessions.counts.moved, fleet.pushes().len()), (30, 0));
+}
+
+#[test]
 fn repeated_and_late_events_change_nothing() {
     let mut fleet = Fleet::new(STAGED, 30, 0);
     fleet.pass(4_000);
