@@ -39,7 +39,7 @@ struct Options {
     /// The hub's private address [default: http://127.0.0.1:8081]
     #[arg(long, global = true, value_name = "URL")]
     hub: Option<String>,
-    /// Bearer token of the private API: a file that holds nothing else
+    /// Bearer token of the private API: the first line of this file
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<String>,
     /// For https: trust the certificates in this PEM file, and no others
@@ -169,7 +169,7 @@ const MORE: &str = r#"Settings:
   TIDEGATE_HOOK_CONFIG. Durations: 500ms, 15s, 1m30s.
 
       hub        = "https://10.0.0.7:8081"
-      token_file = "/etc/tidegate/token"
+      token-file = "/etc/tidegate/token"
       deadline   = "10m"
       strict     = true
       texts      = { de = "Kurze Pause, bitte den Satz beenden." }

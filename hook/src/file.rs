@@ -17,13 +17,13 @@ pub(crate) fn read_settings(path: &Path, named: bool) -> Result<Given, BadSettin
     }
 }
 
-/// Reads the bearer token: the file's text without the space around it.
+/// Reads the bearer token: the first line, as the hub reads the same file, without the space around it.
 pub(crate) fn read_token(path: &Path) -> Result<String, BadSetting> {
     let bad = |what: &str| BadSetting(format!("token file {}: {what}", path.display()));
     let text = read_small(path).map_err(|error| bad(&error.to_string()))?;
-    let token = text.trim();
+    let token = text.lines().next().unwrap_or_default().trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(bad("must hold one token of visible ASCII characters and nothing else"));
+        return Err(bad("its first line must be a token of visible ASCII characters"));
     }
     Ok(token.to_owned())
 }
@@ -51,7 +51,9 @@ fn parse(text: &str, path: &Path) -> Result<Given, BadSetting> {
     })?;
     let mut given = Given::new();
     for (key, value) in &table {
-        let Some(known) = KEYS.into_iter().find(|known| known == key) else {
+        // As in the hub's own file, `give-up-after` and `give_up_after` are the same name.
+        let plain = key.replace('-', "_");
+        let Some(known) = KEYS.into_iter().find(|known| *known == plain) else {
             return Err(BadSetting(format!("settings file {place}: unknown setting \"{key}\"; {}", hint(key))));
         };
         let Some(text) = as_text(value) else {
@@ -81,8 +83,8 @@ fn hint(key: &str) -> String {
     let nearest =
         KEYS.into_iter().min_by_key(|known| distance(known, &plain)).filter(|known| distance(known, &plain) <= 3);
     match nearest {
-        Some(known) => format!("did you mean \"{known}\"?"),
-        None => format!("there are: {}", KEYS.join(", ")),
+        Some(known) => format!("did you mean \"{}\"?", known.replace('_', "-")),
+        None => format!("there are: {}", KEYS.join(", ").replace('_', "-")),
     }
 }
 
@@ -128,11 +130,16 @@ mod tests {
             "settings file hook.toml: unknown setting \"deadlin\"; did you mean \"deadline\"?"
         );
         assert_eq!(
-            read("give-up-after = \"5m\"").unwrap_err(),
-            "settings file hook.toml: unknown setting \"give-up-after\"; did you mean \"give_up_after\"?"
+            read("Give-Up-Afer = \"5m\"").unwrap_err(),
+            "settings file hook.toml: unknown setting \"Give-Up-Afer\"; did you mean \"give-up-after\"?"
         );
         let lost = read("completely_else = 1").unwrap_err();
-        assert!(lost.contains("there are: hub, token_file"), "{lost}");
+        assert!(lost.contains("there are: hub, token-file"), "{lost}");
+    }
+
+    #[test]
+    fn a_name_may_be_written_as_its_flag_or_as_its_variable() {
+        assert_eq!(read("give-up-after = \"5m\"").unwrap(), read("give_up_after = \"5m\"").unwrap());
     }
 
     #[test]

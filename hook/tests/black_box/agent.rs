@@ -14,7 +14,8 @@ const HUNG_AFTER: Duration = Duration::from_secs(20);
 pub(crate) struct Agent {
     command: Command,
     home: TempDir,
-    settings: String,
+    /// Text of the settings file; `None` leaves it to the trigger where to look.
+    settings: Option<String>,
 }
 
 /// How a run ended.
@@ -67,13 +68,20 @@ impl Agent {
             command.env(name, std::env::var(name).unwrap_or_default());
         }
         let settings = format!("hub = \"{hub_url}\"\nanswer_timeout = \"400ms\"\nconnect_timeout = \"400ms\"\n");
-        Self { command, home, settings }
+        Self { command, home, settings: Some(settings) }
     }
 
     /// With one more line in the settings file.
     pub(crate) fn setting(mut self, line: &str) -> Self {
-        self.settings.push_str(line);
-        self.settings.push('\n');
+        let settings = self.settings.get_or_insert_default();
+        settings.push_str(line);
+        settings.push('\n');
+        self
+    }
+
+    /// Without naming a settings file on the command line.
+    pub(crate) fn without_settings(mut self) -> Self {
+        self.settings = None;
         self
     }
 
@@ -102,10 +110,16 @@ impl Agent {
         path
     }
 
+    fn spawn(&mut self) -> Child {
+        if let Some(settings) = &self.settings {
+            let path = self.file("hook.toml", settings);
+            self.command.arg("--config").arg(path);
+        }
+        self.command.spawn().expect("the trigger was built and starts")
+    }
+
     pub(crate) fn start(mut self) -> Running {
-        let path = self.file("hook.toml", &self.settings);
-        self.command.arg("--config").arg(path);
-        let mut child = self.command.spawn().expect("the trigger was built and starts");
+        let mut child = self.spawn();
         let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || read_all(pipe)));
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || read_all(pipe)));
         Running { child, stdout, stderr, started: Instant::now(), _home: self.home }
@@ -113,9 +127,7 @@ impl Agent {
 
     /// Starts it, and leaves its stdout to the caller.
     pub(crate) fn start_with_own_pipe(mut self) -> (Running, std::process::ChildStdout) {
-        let path = self.file("hook.toml", &self.settings);
-        self.command.arg("--config").arg(path);
-        let mut child = self.command.spawn().expect("the trigger was built and starts");
+        let mut child = self.spawn();
         let pipe = child.stdout.take().expect("stdout was asked for as a pipe");
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || read_all(pipe)));
         (Running { child, stdout: None, stderr, started: Instant::now(), _home: self.home }, pipe)

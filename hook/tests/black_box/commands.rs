@@ -117,3 +117,24 @@ fn help_and_version_are_answers() {
     let version = Agent::shell(&["--version"], "http://127.0.0.1:1").run().expect(0);
     assert_eq!(version.stdout.trim_end(), concat!("tidegate-hook ", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn the_settings_file_that_users_copy_is_good_as_it_stands_and_with_every_line_taken_up() {
+    let copied = include_str!("../../../deploy/codedeploy/hook.toml");
+    let hub = Hub::endless();
+    let taken_up: String = copied
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            // A setting that is commented out, and not a sentence.
+            Some(setting) if setting.split_once(" = ").is_some_and(|(name, _)| !name.trim().contains(' ')) => setting,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_ne!(copied, taken_up, "there are settings to take up");
+    for text in [copied, &taken_up] {
+        let agent = Agent::event("BeforeInstall", &hub.url());
+        let path = agent.file("copied.toml", text);
+        agent.env("TIDEGATE_HOOK_CONFIG", &path.to_string_lossy()).without_settings().run().expect(0);
+    }
+}

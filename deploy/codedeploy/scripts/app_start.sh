@@ -1,0 +1,3 @@
+#!/bin/sh
+# Yours.
+exec systemctl start app.service
