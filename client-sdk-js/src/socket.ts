@@ -236,6 +236,7 @@ export class TidegateSocket extends EventTarget implements WebSocket {
     this.#driver.feed({ type: "busy", drain: null, ms: wholeMs(ms), ...(why !== undefined && { why }) });
   }
 
+  /** As in a browser, with the types of this socket's own events. */
   override addEventListener<K extends keyof TidegateSocketEventMap>(
     type: K,
     listener: (this: WebSocket, event: TidegateSocketEventMap[K]) => unknown,
@@ -250,6 +251,7 @@ export class TidegateSocket extends EventTarget implements WebSocket {
     super.addEventListener(type, listener, options);
   }
 
+  /** As in a browser, with the types of this socket's own events. */
   override removeEventListener<K extends keyof TidegateSocketEventMap>(
     type: K,
     listener: (this: WebSocket, event: TidegateSocketEventMap[K]) => unknown,
