@@ -39,6 +39,15 @@ fn each_client_is_moved_at_the_slot_that_its_notice_named() {
 }
 
 #[test]
+fn when_the_notices_went_out_late_the_moves_wait_for_them_to_age() {
+    let mut fleet = Fleet::new(SHORT, 100, 0);
+    fleet.now = fleet.now.plus(400);
+    let report = fleet.run_to_end();
+    assert_eq!(fleet.moves()[0].0, 2_400, "the fleet checks that no notice was younger");
+    assert_eq!(report.sessions.counts.moved, 100);
+}
+
+#[test]
 fn the_same_events_give_the_same_actions_and_the_same_machine() {
     let run = || {
         let mut fleet = Fleet::new(SHORT, 300, 50);

@@ -38,6 +38,30 @@ fn a_canary_that_is_refused_holds_the_drain_with_the_reason() {
 }
 
 #[test]
+fn a_successor_that_takes_the_canary_and_never_says_live_holds_the_drain() {
+    let mut fleet = Fleet::new(STAGED, 100, 0);
+    fleet.silent_after_commit = true;
+    fleet.run("the canary to fail", |drain| drain.status(Millis(0)).why.is_some_and(|why| why.starts_with("canary")));
+    assert_eq!(fleet.status().why.as_deref(), Some("canary: none of 10 came back within 3000 ms"));
+    assert_eq!(fleet.moves().len(), 10);
+}
+
+#[test]
+fn a_refusal_now_and_then_does_not_hold_the_drain() {
+    let mut fleet = Fleet::new(STAGED, 400, 0);
+    fleet.pass(2_500);
+    while fleet.drain.phase() != Phase::Drained {
+        let ordered = fleet.drain.roster.awaited().find(|(_, seat)| matches!(seat.place, Place::Ordered { .. }));
+        if let Some(id) = ordered.map(|(id, _)| id) {
+            fleet.tell(Event::Refused { id, to: Some(PEER), why: "a moment".into() });
+        }
+        assert_ne!(fleet.status().phase, Phase::Held, "{:?}", fleet.status().why);
+        fleet.pass(300);
+    }
+    assert_eq!(fleet.reports[0].sessions.counts.moved, 400);
+}
+
+#[test]
 fn a_held_drain_still_ends_by_its_deadline() {
     let mut fleet = Fleet::new(&STAGED.replace("120000", "30000"), 100, 0);
     fleet.habit = Habit::Ignores;
@@ -59,6 +83,7 @@ fn when_the_only_successor_dies_the_drain_holds_and_goes_on_when_it_is_back() {
     assert_eq!(fleet.status().sessions.unwrap().parked, 0, "nor parked while there is time");
     fleet.refusing = None;
     fleet.tell(Event::PeersChanged(vec![peer(PEER.0)]));
+    assert_eq!(fleet.moves().len(), orders + 1, "one is tried at once");
     let report = fleet.run_to_end();
     assert_eq!(
         account(&report),
