@@ -2,7 +2,7 @@
 //! (session, handover, generation), so that a stale one is recognised and never acted on.
 
 use crate::id::{HubId, SessionId};
-use crate::position::Generation;
+use crate::position::{Generation, Offset};
 use crate::session::record::{HelloFacts, Record, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +172,14 @@ pub enum PeerMessage<M> {
         session: SessionId,
         /// From `committed` to `welcome`, in milliseconds.
         gap_ms: u64,
+        /// How much the client had.
+        from: Offset,
+        /// Below this nothing could be replayed.
+        base: Offset,
+        /// How much had been numbered towards the client.
+        end: Offset,
+        /// How much of the client's had been counted.
+        received: Offset,
     },
     /// To everyone: this session was reset; whoever still owns it ends it.
     Replaced {

@@ -95,7 +95,14 @@ impl<M: Payload> Session<M> {
         }
     }
 
+    /// A handover that is under way is aborted first; one that is committed stands.
     pub(super) fn on_park(&mut self, out: &mut Vec<Action<M>>) {
+        if let State::Frozen { purpose, .. } = &self.state
+            && let Some(handover) = purpose.handover()
+        {
+            out.push(Action::Say(handover.to, PeerMessage::Aborted { session: self.id, handover }));
+            self.thaw(false, out);
+        }
         if matches!(self.state, State::Serving { .. }) {
             self.freeze(|_| Purpose::Park, self.me, out);
         }

@@ -648,6 +648,35 @@ impl<M: Payload> Session<M> {
         }
     }
 
+    /// To whom it is being handed over, while it is frozen for that.
+    pub fn successor(&self) -> Option<HubId> {
+        match &self.state {
+            State::Frozen { purpose, .. } => purpose.handover().map(|handover| handover.to),
+            State::Nothing
+            | State::Serving { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
+    /// The position of the counted connection.
+    pub fn position(&self) -> Option<Offset> {
+        match self.state {
+            State::Serving { link: Link::Attached { place, .. }, .. } | State::Frozen { link: Link::Attached { place, .. }, .. } => Some(place),
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
     fn take_state(&mut self) -> State<M> {
         std::mem::replace(&mut self.state, State::Nothing)
     }

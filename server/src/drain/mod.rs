@@ -1,43 +1,378 @@
 //! The drain's driver: runs the drain machine of the protocol crate against this hub.
+//!
+//! ```text
+//!   cells, clients, peers ──► inbox (bounded by the sessions there are) ──► the driver's task
+//!                                                                             │ handle, poll_action
+//!   GET, POST, DELETE /v1/drain ──► machine (behind a short lock) ◄───────────┤
+//!                                                                             ▼
+//!                                                     carry::out: notices, moves, pushes, parks
+//! ```
+
+mod carry;
+mod dialogue;
+mod leave;
 
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tidegate_protocol::control::{DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest};
+use tidegate_protocol::drain::{Drain, Event, Facts, Plan};
 use tidegate_protocol::id::{DrainId, SessionId};
-use tidegate_protocol::session::Outcome;
+use tidegate_protocol::session::{Left, Outcome, State};
+use tokio::sync::{Notify, watch};
+
+pub use carry::Resumed;
+pub use leave::{leave, park_everything};
+
+/// How often the driver looks at the peers, in milliseconds.
+const PEERS_EVERY: Duration = Duration::from_millis(1_000);
+/// Actions carried out before the driver lets others run.
+const BURST: usize = 256;
 
 /// The driver.
-#[derive(Debug, Default)]
-pub struct Driver {}
+#[derive(Debug)]
+pub struct Driver {
+    /// Taken under cells' locks, so whoever holds it takes no cell's.
+    machine: Mutex<Option<Drain>>,
+    starting: Mutex<()>,
+    report: Mutex<Option<DrainReport>>,
+    inbox: Mutex<VecDeque<Event>>,
+    bell: Notify,
+    /// Whether a drain is on or has ended: events count. Read under cells' locks, so no lock here.
+    on: AtomicBool,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self {
+            machine: Mutex::default(),
+            starting: Mutex::default(),
+            report: Mutex::default(),
+            inbox: Mutex::default(),
+            bell: Notify::new(),
+            on: AtomicBool::new(false),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
 
 impl Driver {
-    /// What became of a session; called under its cell's lock: queue it, never block.
-    pub fn told(&self, _hub: &Arc<Hub>, _session: SessionId, _inner: &mut Inner, _outcome: Outcome) {}
-    /// The client of a moved session is back at its successor, so long after the commit.
-    pub fn resumed(&self, _hub: &Arc<Hub>, _session: SessionId, _gap_ms: u64) {}
-    /// A connection was welcomed for this session (new, resumed or taken over); under the cell's lock.
-    pub fn connected(&self, _hub: &Arc<Hub>, _session: SessionId, _inner: &mut Inner) {}
+    fn machine(&self) -> MutexGuard<'_, Option<Drain>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        if self.on.load(Ordering::Acquire) {
+            self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+            self.bell.notify_one();
+        }
+    }
+
+    /// What became of a session; called under its cell's lock.
+    pub fn told(&self, _hub: &Arc<Hub>, id: SessionId, inner: &mut Inner, outcome: Outcome) {
+        let moving = inner.moving.as_deref().copied();
+        match outcome {
+            Outcome::Began => {
+                if let Some(to) = moving.and_then(|moving| moving.to) {
+                    self.tell(Event::HandoverBegan { id, to });
+                }
+            }
+            Outcome::Thawed { blocked } => {
+                let to = inner.moving.take().and_then(|moving| moving.to);
+                let why = "the handover was not finished in time, or refused".to_owned();
+                self.tell(if blocked { Event::Blocked { id, to, why } } else { Event::Refused { id, to, why } });
+            }
+            Outcome::Committed => {
+                if let Some(to) = moving.and_then(|moving| moving.to) {
+                    self.tell(Event::Committed { id, to });
+                }
+            }
+            Outcome::Live(to) => {
+                let had_connection = moving.is_some_and(|moving| moving.connected);
+                let resume = moving.and_then(|moving| moving.resume);
+                self.tell(Event::Live { id, to, had_connection, resume });
+            }
+            Outcome::Parked => self.tell(Event::Parked { id }),
+            Outcome::ParkFailed => {
+                let why = "it could not be written to the data directory".to_owned();
+                self.tell(Event::ParkFailed { id, why });
+            }
+            Outcome::Bounced { .. } => self.tell(Event::Bounced { id }),
+            // Replaced sessions of a lost successor were committed; only owners' ends are ends here.
+            Outcome::Left(Left::Ended | Left::Evicted | Left::Expired | Left::Replaced) => self.tell(Event::Left { id }),
+            // A session that comes here from elsewhere while this hub drains is an arrival.
+            Outcome::Arrived(_) => self.tell(Event::Arrived { id, facts: facts(inner, 0) }),
+            Outcome::SuccessorLost => {}
+        }
+    }
+
+    /// The client of a moved session is back at its successor; what that hub says of it.
+    pub fn resumed(&self, hub: &Arc<Hub>, id: SessionId, resumed: &Resumed) {
+        let Some(cell) = hub.cell(id) else { return };
+        let mut inner = cell.lock();
+        let Some(resume) = carry::reconcile(hub, &mut inner, resumed) else { return };
+        // `live` and `resumed` may overtake each other: whichever is second tells the machine.
+        if matches!(inner.session.state(), State::Moved { .. }) {
+            self.tell(Event::Resumed { id, resume });
+        }
+    }
+
+    /// A connection was welcomed for this session; under the cell's lock.
+    pub fn connected(&self, hub: &Arc<Hub>, id: SessionId, inner: &mut Inner) {
+        self.tell(Event::ConnectionBack { id });
+        dialogue::repeat(self, hub, inner);
+    }
+
+    /// A session's connection is gone; under the cell's lock.
+    pub fn disconnected(&self, id: SessionId) {
+        self.tell(Event::ConnectionLost { id });
+    }
+
     /// A new session began here; under the cell's lock.
-    pub fn arrived(&self, _hub: &Arc<Hub>, _cell: &Arc<Cell>, _inner: &mut Inner) {}
+    pub fn arrived(&self, hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
+        let idle_ms = hub.now().since(inner.active_at);
+        self.tell(Event::Arrived { id: cell.id, facts: facts(inner, idle_ms) });
+    }
+
     /// The client may be moved now.
-    pub fn ready(&self, _hub: &Arc<Hub>, _session: SessionId, _drain: DrainId) {}
+    pub fn ready(&self, id: SessionId, drain: DrainId) {
+        if self.is_current(drain) {
+            self.tell(Event::Ready { id });
+        }
+    }
+
     /// The client asks not to be moved for so long.
-    pub fn busy(&self, _hub: &Arc<Hub>, _session: SessionId, _drain: DrainId, _ms: u64, _why: Option<String>) {}
+    pub fn busy(&self, id: SessionId, drain: DrainId, ms: u64, why: Option<String>) {
+        if self.is_current(drain) {
+            self.tell(Event::Busy { id, ms, why: why.unwrap_or_default() });
+        }
+    }
+
+    fn is_current(&self, drain: DrainId) -> bool {
+        self.machine().as_ref().is_some_and(|machine| machine.id() == drain)
+    }
+
     /// Whether this hub is draining or drained: it takes no pushes.
     pub fn is_leaving(&self) -> bool {
-        false
+        self.on.load(Ordering::Acquire)
     }
+
     /// Whether this hub wants its clients elsewhere, and an eligible peer exists.
-    pub fn has_elsewhere(&self, _hub: &Hub) -> bool {
-        false
+    pub fn has_elsewhere(&self, hub: &Hub) -> bool {
+        self.is_leaving() && hub.peers.successors().iter().any(|successor| successor.eligible)
+    }
+
+    /// What this hub tells its peers of itself.
+    pub fn hub_state(&self) -> HubState {
+        match self.machine().as_ref().map(Drain::phase) {
+            None | Some(Phase::Serving) => HubState::Serving,
+            Some(Phase::Drained) => HubState::Drained,
+            Some(Phase::Noticing | Phase::Releasing | Phase::Held | Phase::Settling | Phase::Forcing) => HubState::Draining,
+        }
+    }
+
+    /// A dry run of this policy on the sessions that are here now.
+    ///
+    /// # Errors
+    /// What is impossible about the policy.
+    pub fn plan(&self, hub: &Arc<Hub>, request: &DrainRequest) -> Result<PlanAnswer, PolicyError> {
+        Ok(Plan::new(request.resolve()?, population(hub), &hub.peers.successors(), hub.random() as u64).answer())
+    }
+
+    /// Starts a drain, or joins the one that is on.
+    ///
+    /// # Errors
+    /// What is impossible about the policy; nothing was started then.
+    pub fn start(&self, hub: &Arc<Hub>, request: &DrainRequest) -> Result<DrainStatus, PolicyError> {
+        let policy = request.resolve()?;
+        let rest = request.rest == Some(Rest::Now);
+        let joined = {
+            let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            let joined = self.join(hub, rest);
+            if !joined {
+                self.begin(hub, policy, rest);
+            }
+            joined
+        };
+        hub.peers.set_state(self.hub_state());
+        self.bell.notify_one();
+        let mut status = self.status_now(hub);
+        status.joined = Some(joined);
+        Ok(status)
+    }
+
+    fn join(&self, hub: &Hub, rest: bool) -> bool {
+        let mut machine = self.machine();
+        let Some(running) = machine.as_mut().filter(|machine| machine.phase() != Phase::Serving) else { return false };
+        running.handle(Event::StatusAsked, hub.now());
+        if rest {
+            running.handle(Event::PushAndParkRest, hub.now());
+        }
+        true
+    }
+
+    fn begin(&self, hub: &Hub, policy: Policy, rest: bool) {
+        // From here on every change is queued, so that none falls between the census and the start.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.on.store(true, Ordering::Release);
+        let successors = hub.peers.successors();
+        // The census takes cells' locks, so it is done before the machine's.
+        let plan = Plan::new(policy, population(hub), &successors, hub.random() as u64);
+        let id = DrainId(hub.random() as u64);
+        let mut begun = Drain::start(id, plan, &successors, rfc3339(hub.unix_ms()), hub.now());
+        if rest {
+            begun.handle(Event::PushAndParkRest, hub.now());
+        }
+        tracing::info!(drain = %id, sessions = begun.plan().sessions(), "drain begins");
+        *self.machine() = Some(begun);
+    }
+
+    fn status_now(&self, hub: &Hub) -> DrainStatus {
+        self.machine().as_ref().map(|machine| machine.status(hub.now())).unwrap_or_default()
+    }
+
+    /// The status; waits up to `wait_ms` for a `seq` past `after`. Asking renews the lease.
+    pub async fn status(&self, hub: &Hub, wait_ms: u64, after: Option<u64>) -> DrainStatus {
+        self.tell(Event::StatusAsked);
+        let mut changed = self.changed.subscribe();
+        let waiting = async {
+            loop {
+                changed.borrow_and_update();
+                let status = self.status_now(hub);
+                if after.is_none_or(|after| status.seq != after) {
+                    return status;
+                }
+                if changed.changed().await.is_err() {
+                    return status;
+                }
+            }
+        };
+        match tokio::time::timeout(Duration::from_millis(wait_ms), waiting).await {
+            Ok(status) => status,
+            Err(_) => self.status_now(hub),
+        }
+    }
+
+    /// Cancels; after *drained* or parked: serves again; idle: nothing.
+    pub fn cancel(&self, hub: &Arc<Hub>) -> DrainStatus {
+        if let Some(machine) = self.machine().as_mut() {
+            machine.handle(Event::Cancel, hub.now());
+        }
+        self.bell.notify_one();
+        self.step(hub);
+        self.status_now(hub)
+    }
+
+    /// The last report.
+    pub fn report(&self) -> Option<DrainReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Feeds what came in, and carries out what is due. True: there may be more.
+    fn step(&self, hub: &Arc<Hub>) -> bool {
+        let now = hub.now();
+        let mut actions = Vec::new();
+        let phases = {
+            let mut machine = self.machine();
+            let Some(machine) = machine.as_mut() else { return false };
+            let before = machine.phase();
+            let events = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+            for event in events {
+                machine.handle(event, now);
+            }
+            while actions.len() < BURST
+                && let Some(action) = machine.poll_action(now)
+            {
+                actions.push(action);
+            }
+            self.changed.send_replace(machine.seq());
+            (before, machine.phase(), machine.id())
+        };
+        let more = actions.len() == BURST;
+        self.phase_changed(hub, phases);
+        for action in actions {
+            carry::out(hub, phases.2, action);
+        }
+        more
+    }
+
+    fn phase_changed(&self, hub: &Arc<Hub>, (before, after, id): (Phase, Phase, DrainId)) {
+        if after == Phase::Serving {
+            self.on.store(false, Ordering::Release);
+        }
+        if before != after {
+            tracing::info!(drain = %id, from = before.as_str(), to = after.as_str(), "drain phase");
+            hub.peers.set_state(self.hub_state());
+        }
+        let index = Phase::ALL.iter().position(|phase| *phase == after).unwrap_or_default();
+        hub.metrics.drain_phase.set(index as f64);
+    }
+
+    fn keep_report(&self, hub: &Hub, report: DrainReport) {
+        use crate::telemetry::Outcome as Label;
+        let counts = &report.sessions.counts;
+        for (label, count) in [
+            (Label::Moved, counts.moved),
+            (Label::Parked, counts.parked),
+            (Label::Left, counts.left),
+            (Label::Forced, counts.forced),
+            (Label::Unconfirmed, counts.unconfirmed),
+            (Label::Remaining, counts.remaining),
+        ] {
+            hub.metrics.drain_sessions.of(label).set(count as f64);
+        }
+        tracing::info!(
+            drain = %report.drain, result = report.result.as_str(), took_ms = report.took_ms, moved = counts.moved, parked = counts.parked,
+            left = counts.left, forced = counts.forced, unconfirmed = counts.unconfirmed, remaining = counts.remaining, lost = report.messages.lost,
+            "drain ended"
+        );
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }
 
 /// Starts the driver's task.
-pub fn spawn(_hub: &Arc<Hub>) {}
+pub fn spawn(hub: &Arc<Hub>) {
+    let hub = hub.clone();
+    tokio::spawn(async move {
+        let mut look = tokio::time::interval(PEERS_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while hub.drain.step(&hub) {
+                tokio::task::yield_now().await;
+            }
+            let next = hub.drain.machine().as_ref().and_then(Drain::poll_timeout);
+            let wait_ms = next.map_or(u64::MAX, |at| at.since(hub.now()).max(1));
+            tokio::select! {
+                biased;
+                () = hub.drain.bell.notified() => {}
+                _ = look.tick() => hub.drain.tell(Event::PeersChanged(hub.peers.successors())),
+                () = tokio::time::sleep(Duration::from_millis(wait_ms.min(60_000))) => {}
+            }
+        }
+    });
+}
 
-/// SIGTERM: push what peers take, park the rest, within `--stop-deadline`.
-pub async fn leave(_hub: &Arc<Hub>) {}
+fn population(hub: &Hub) -> Vec<(SessionId, Facts)> {
+    let now = hub.now();
+    let cells = hub.all_cells();
+    let owned = cells.iter().filter_map(|cell| {
+        let inner = cell.lock();
+        matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. })
+            .then(|| (cell.id, facts(&inner, now.since(inner.active_at))))
+    });
+    owned.collect()
+}
 
-/// Parks every session now.
-pub async fn park_everything(_hub: &Arc<Hub>) {}
+fn facts(inner: &Inner, idle_ms: u64) -> Facts {
+    let fresh = inner.session.record().is_some_and(|record| record.outbox.end().0 == 0 && record.received.0 == 0);
+    Facts { connected: inner.session.counted().is_some(), ready: false, busy: false, fresh, idle_ms }
+}
+
+fn rfc3339(unix_ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_millis(at).to_string()
+}

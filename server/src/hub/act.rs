@@ -24,7 +24,7 @@ use tidegate_protocol::session::{Action, Event, Outcome, State};
 pub fn carry_out(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, actions: Vec<Action<Message>>, mut fan: Option<&mut Fan>) {
     let mut queue = VecDeque::from(actions);
     while let Some(action) = queue.pop_front() {
-        for event in one(hub, cell, inner, action, fan.as_deref_mut()) {
+        if let Some(event) = one(hub, cell, inner, action, fan.as_deref_mut()) {
             let mut more = Vec::new();
             inner.session.handle(event, &mut more);
             queue.extend(more);
@@ -64,7 +64,9 @@ fn one(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, action: Action<Messa
             if let Some(record) = inner.session.record_mut(true) {
                 record.applied = fan.map(|fan| fan.applied()).unwrap_or_default();
             }
-            inner.moving = Some(Moving { since: hub.now(), connected: inner.session.counted().is_some(), predecessor: None });
+            let mut moving = Moving::begun(hub.now(), inner.session.counted().is_some());
+            moving.to = inner.session.successor();
+            inner.moving = Some(Box::new(moving));
             // Without an app nobody has to finish first.
             return (!app::settle(hub, cell, inner)).then_some(Event::Settled);
         }
@@ -119,8 +121,10 @@ fn welcome(
     match handle {
         Some(handle) => {
             attach(hub, inner, handle);
-            if let Some(Moving { since, predecessor: Some(predecessor), .. }) = inner.moving.take() {
-                came_back(hub, cell, predecessor, now.since(since));
+            if let Some(moving) = inner.moving.take()
+                && let Some(predecessor) = moving.predecessor
+            {
+                came_back(hub, cell, inner, predecessor, now.since(moving.since));
             }
             hub.drain.connected(hub, cell.id, inner);
             None
@@ -131,9 +135,17 @@ fn welcome(
 }
 
 /// The client of a session that was taken over is here: its predecessor's report wants to know.
-fn came_back(hub: &Hub, cell: &Cell, predecessor: HubId, gap_ms: u64) {
-    hub.metrics.gap_seconds.record(gap_ms as f64 / 1000.0);
-    hub.peers.say(predecessor, PeerMessage::Resumed { session: cell.id, gap_ms });
+fn came_back(hub: &Hub, cell: &Cell, inner: &Inner, predecessor: HubId, gap_ms: u64) {
+    let Some(record) = inner.session.record() else { return };
+    let resumed = PeerMessage::Resumed {
+        session: cell.id,
+        gap_ms,
+        from: inner.session.position().unwrap_or_default(),
+        base: record.outbox.base(),
+        end: record.outbox.end(),
+        received: record.received,
+    };
+    hub.peers.say(predecessor, resumed);
 }
 
 fn attach(hub: &Hub, inner: &mut Inner, conn: Arc<Conn>) {
@@ -158,16 +170,21 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
     match outcome {
         Outcome::Committed => {
             hub.index.remove(cell.id, inner.session.record());
-            if let Some(moving) = inner.moving {
+            let handed = inner.session.record().map(|record| (record.outbox.end(), record.received));
+            if let Some(moving) = &mut inner.moving {
+                moving.handed = handed;
+                moving.committed_at = Some(hub.now());
                 hub.metrics.handover_seconds.record(hub.now().since(moving.since) as f64 / 1000.0);
             }
         }
         Outcome::Arrived(from) => {
             tracing::debug!(session = %cell.id, %from, generation = inner.session.generation().0, "session taken over");
             if inner.session.counted().is_some() {
-                came_back(hub, cell, from, 0);
+                came_back(hub, cell, inner, from, 0);
             } else {
-                inner.moving = Some(Moving { since: hub.now(), connected: true, predecessor: Some(from) });
+                let mut moving = Moving::begun(hub.now(), false);
+                moving.predecessor = Some(from);
+                inner.moving = Some(Box::new(moving));
             }
         }
         Outcome::Left(why) => {
@@ -198,6 +215,7 @@ fn follow_up(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
     } else if owned && inner.detached_at.is_none() {
         let now = hub.now();
         inner.detached_at = Some(now);
+        hub.drain.disconnected(cell.id);
         hub.timers.arm(now.plus(hub.config.session_ttl_ms), Due::Ttl(cell.id));
     }
 }

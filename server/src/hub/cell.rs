@@ -11,7 +11,8 @@ use crate::app;
 use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidegate_protocol::id::{ConnectionId, DrainId, SessionId};
+use tidegate_protocol::drain::Resume;
+use tidegate_protocol::id::{ConnectionId, DrainId, HubId, SessionId};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::{Millis, Offset};
 use tidegate_protocol::session::{Event, Item, Receipt, Session, State};
@@ -42,20 +43,35 @@ pub struct Inner {
     /// Since when there is no connection.
     pub detached_at: Option<Millis>,
     /// When the running handover froze or committed it, and whether a connection was there.
-    pub moving: Option<Moving>,
+    pub moving: Option<Box<Moving>>,
     /// The drain dialogue: which drain, the last `seq`, and whether its client was asked to move.
     pub drain: Option<Dialogue>,
 }
 
-/// Timestamps of a handover, for `gap_ms`.
+/// A handover, for the report: at the predecessor from the freeze on, at the successor from the commit on.
 #[derive(Clone, Copy, Debug)]
 pub struct Moving {
-    /// When it froze here (or, at the successor, when the copy came).
+    /// When it froze here (or, at the successor, when it went live).
     pub since: Millis,
-    /// Whether a connection waits for it.
+    /// Whether a connection was there.
     pub connected: bool,
+    /// At the predecessor: to whom; none when it is parked.
+    pub to: Option<HubId>,
+    /// At the predecessor: when it was committed.
+    pub committed_at: Option<Millis>,
+    /// At the predecessor: what was numbered and what was counted when it was handed over.
+    pub handed: Option<(Offset, Offset)>,
+    /// At the predecessor: how the client came back at the successor, once that is known.
+    pub resume: Option<Resume>,
     /// At the successor: who gave it.
-    pub predecessor: Option<tidegate_protocol::id::HubId>,
+    pub predecessor: Option<HubId>,
+}
+
+impl Moving {
+    /// Beginning now.
+    pub fn begun(since: Millis, connected: bool) -> Self {
+        Self { since, connected, to: None, committed_at: None, handed: None, resume: None, predecessor: None }
+    }
 }
 
 /// What this session's client was told of a drain.

@@ -198,7 +198,7 @@ impl Claims {
             && let Some(answer) = question.answer.take()
         {
             // Whoever asked may have given up.
-            drop(answer.send(owner));
+            let _ = answer.send(owner);
         }
     }
 }

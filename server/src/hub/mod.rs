@@ -283,7 +283,9 @@ impl Hub {
             PeerMessage::Snapshot { handover, claim, version, record, .. } => {
                 self.snapshot_came(from, session, handover, claim, version, record);
             }
-            PeerMessage::Resumed { gap_ms, .. } => self.drain.resumed(self, session, gap_ms),
+            PeerMessage::Resumed { gap_ms, from, base, end, received, .. } => {
+                self.drain.resumed(self, session, &crate::drain::Resumed { gap_ms, from, base, end, received });
+            }
             PeerMessage::Locate { claim, .. } => self.answer_locate(from, session, claim),
             other @ (PeerMessage::Claim { .. } | PeerMessage::Replaced { .. }) if self.cell(session).is_none() => {
                 self.unknown_here(from, session, other);

@@ -38,6 +38,12 @@ impl Peers {
     pub fn is_forgotten(&self, _hub: HubId) -> bool {
         false
     }
+    /// The hubs that may take sessions over.
+    pub fn successors(&self) -> Vec<tidegate_protocol::drain::Successor> {
+        Vec::new()
+    }
+    /// Tells every peer what this hub is doing.
+    pub fn set_state(&self, _state: tidegate_protocol::control::HubState) {}
     /// How a client reaches that very hub, if it can.
     pub fn public_url(&self, _hub: HubId) -> Option<String> {
         None

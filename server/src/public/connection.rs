@@ -373,8 +373,8 @@ fn on_frame(hub: &Arc<Hub>, conn: &Conn, serving: &Serving, frame: ClientFrame) 
             conn.send(&ServerFrame::Pong {});
         }
         ClientFrame::Pong {} => {}
-        ClientFrame::Ready { drain } => hub.drain.ready(hub, cell.id, drain),
-        ClientFrame::Busy { drain, ms, why } => hub.drain.busy(hub, cell.id, drain, ms, why),
+        ClientFrame::Ready { drain } => hub.drain.ready(cell.id, drain),
+        ClientFrame::Busy { drain, ms, why } => hub.drain.busy(cell.id, drain, ms, why),
         ClientFrame::Bye { code, reason } => {
             let code = code.unwrap_or(1000);
             app::client_bye(&mut cell.lock(), code, reason.unwrap_or_default());

@@ -1,0 +1,102 @@
+//! Carrying out the drain machine's orders on sessions.
+
+use super::dialogue;
+use crate::hub::Hub;
+use crate::hub::cell::Inner;
+use std::sync::Arc;
+use tidegate_protocol::close::Close;
+use tidegate_protocol::drain::{Action, Event, Resume};
+use tidegate_protocol::id::{DrainId, SessionId};
+use tidegate_protocol::position::Offset;
+use tidegate_protocol::session::{Event as SessionEvent, State};
+
+/// Offsets at the moment when the successor welcomed the client of a moved session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// From `committed` to `welcome`, in milliseconds.
+    pub gap_ms: u64,
+    /// How much the client had.
+    pub from: Offset,
+    /// Below this nothing could be replayed.
+    pub base: Offset,
+    /// How much had been numbered towards the client.
+    pub end: Offset,
+    /// How much of the client's had been counted.
+    pub received: Offset,
+}
+
+/// One order. What it causes comes back through the cell, as an event.
+pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
+    match action {
+        Action::Notify { id, deadline_in_ms, slot_in_ms } => {
+            with(hub, id, |inner| dialogue::notice(hub, drain, inner, deadline_in_ms, slot_in_ms));
+        }
+        Action::Grant { id, slot_in_ms } => {
+            let deadline_in_ms = deadline_in_ms(hub);
+            with(hub, id, |inner| dialogue::notice(hub, drain, inner, deadline_in_ms, slot_in_ms));
+        }
+        Action::Move { id, to } => with(hub, id, |inner| dialogue::order_move(hub, drain, inner, to)),
+        Action::Recall { id } => with(hub, id, |inner| dialogue::recall(hub, drain, inner)),
+        Action::Push { id, to } => feed(hub, id, SessionEvent::Push { to }),
+        Action::Park { id, .. } => {
+            hub.set_parked_for_good(true);
+            feed(hub, id, SessionEvent::Park);
+        }
+        Action::Force { id, .. } => force(hub, id),
+        Action::ServeAgain => {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.take_up_all().await });
+        }
+        Action::Finish(report) => hub.drain.keep_report(hub, *report),
+    }
+}
+
+fn deadline_in_ms(hub: &Hub) -> u64 {
+    let machine = hub.drain.machine();
+    machine.as_ref().and_then(|machine| machine.status(hub.now()).deadline_in_ms).unwrap_or(0)
+}
+
+fn with(hub: &Hub, id: SessionId, act: impl FnOnce(&mut Inner)) {
+    if let Some(cell) = hub.cell(id) {
+        act(&mut cell.lock());
+    }
+}
+
+fn feed(hub: &Arc<Hub>, id: SessionId, event: SessionEvent<crate::message::Message>) {
+    match hub.cell(id) {
+        Some(cell) => cell.feed(hub, event),
+        // It ended while the order was on its way, and said so before it was forgotten.
+        None => hub.drain.tell(Event::Left { id }),
+    }
+}
+
+fn force(hub: &Arc<Hub>, id: SessionId) {
+    with(hub, id, |inner| {
+        if let Some(conn) = &inner.conn {
+            conn.close(Close::Restart, "restarting");
+        }
+    });
+    hub.drain.tell(Event::Forced { id });
+}
+
+/// Compares what the successor served with what was handed to it. None: the session was not given away here.
+pub(super) fn reconcile(hub: &Hub, inner: &mut Inner, resumed: &Resumed) -> Option<Resume> {
+    if !matches!(inner.session.state(), State::Given { .. } | State::Moved { .. }) {
+        return None;
+    }
+    let moving = inner.moving.as_mut()?;
+    let (end, received) = moving.handed?;
+    let frozen_ms = moving.committed_at.unwrap_or(hub.now()).since(moving.since);
+    let resume = Resume {
+        gap_ms: moving.connected.then_some(frozen_ms + resumed.gap_ms),
+        replayed: resumed.end.since(resumed.from.max(resumed.base)),
+        duplicates_dropped: 0,
+        gaps: u64::from(resumed.from < resumed.base),
+        lost: end.since(resumed.end) + received.since(resumed.received),
+    };
+    moving.resume = Some(resume);
+    if let Some(gap_ms) = resume.gap_ms {
+        hub.metrics.gap_seconds.record(gap_ms as f64 / 1000.0);
+    }
+    Some(resume)
+}
