@@ -112,6 +112,20 @@ impl Claim {
         self.conn
     }
 
+    /// Its name in messages to peers.
+    pub fn id(&self) -> ClaimId {
+        self.claim
+    }
+
+    /// The hubs that have not answered yet.
+    pub fn silent(&self) -> impl Iterator<Item = HubId> {
+        let answers = match &self.search {
+            Search::Locating(answers) | Search::Claiming(_, answers) => Some(answers),
+            Search::Done => None,
+        };
+        answers.into_iter().flatten().filter(|(_, answer)| answer.is_none()).map(|(hub, _)| *hub)
+    }
+
     /// What its client said.
     pub fn hello(&self) -> HelloFacts {
         self.hello

@@ -92,6 +92,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let store = open_store(&config, &data_dir, &keys).await?;
     let public_tls = config.public_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Public, files)).transpose()?;
     let private_tls = config.private_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Private, files)).transpose()?;
+    let private_token = api::token(&config)?;
     let public_listener = listen("--public", config.public)?;
     let private_listener = listen("--private", config.private)?;
     let (public, private) = (public_listener.local_addr()?, private_listener.local_addr()?);
@@ -110,7 +111,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         config,
     });
     let mut signals = Signals::new()?;
-    spawn_all(&hub, public_listener, private_listener, public_tls.clone(), private_tls.clone());
+    tokio::spawn(api::serve(hub.clone(), private_listener, private_tls.clone(), private_token));
+    spawn_all(&hub, public_listener, public_tls.clone());
     say_ready(public, private);
     tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
     loop {
@@ -149,9 +151,8 @@ fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunE
     public::bind(address).map_err(|error| RunError::Listen { option, address, error })
 }
 
-fn spawn_all(hub: &Arc<Hub>, public: TcpListener, private: TcpListener, public_tls: Option<TlsReloader>, private_tls: Option<TlsReloader>) {
+fn spawn_all(hub: &Arc<Hub>, public: TcpListener, public_tls: Option<TlsReloader>) {
     tokio::spawn(public::serve(hub.clone(), public, public_tls));
-    tokio::spawn(api::serve(hub.clone(), private, private_tls));
     tokio::spawn(hub::sweep(hub.clone(), SWEEP));
     crate::peer::spawn(hub);
     crate::drain::spawn(hub);

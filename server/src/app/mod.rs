@@ -1,22 +1,350 @@
-//! Stub: replaced by the real link.
-#![allow(missing_docs)]
+//! The app behind the hub: a socket per session (`--app`), and events by HTTP POST (`--app-events`).
+//!
+//! The session's cell holds a [`Side`]: what the link is meant to do. One task per session does it
+//! ([`link`]), and only while there is a socket or something to tell; the hub rings it. Everything here
+//! that takes an [`Inner`] runs under the cell's lock and never blocks.
+//!
+//! | part | what |
+//! |---|---|
+//! | `open` | a new session, before its welcome |
+//! | `link` | the task: relays, posts, dials again, settles, says goodbye |
+//! | `socket`, `dial` | one WebSocket to the app |
+//! | `events` | what is posted |
+
+mod dial;
+mod events;
+mod link;
+mod open;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use dial::DialError;
+pub use open::{AppError, Opened, Opening, attach, open};
+
+use crate::config::{Config, SettingError};
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::message::Message;
-use std::sync::Arc;
-use tidegate_protocol::id::{ConnectionId, SessionId};
-use tidegate_protocol::session::record::Record;
-#[derive(Debug, Default)]
-pub struct App {}
-impl App { pub fn new(_config: &crate::config::Config) -> Result<Self, crate::config::SettingError> { Ok(Self {}) } }
+use crate::peer_list::PeerNames;
+use crate::tls::{self, Connector};
+use bytes::Bytes;
+use events::{Event, Kind, Queue, Subject};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tidegate_protocol::id::DrainId;
+use tidegate_protocol::session::State;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+/// How long an idle connection for events is kept: below what common servers allow.
+const IDLE_MS: u64 = 4_000;
+/// Sessions that are told of a drain between two breaths.
+const NOTIFY_BURST: usize = 256;
+
+/// What all sessions share on the way to the app.
+pub struct App {
+    client: Option<Client<Connector, Full<Bytes>>>,
+    tls: Option<Arc<ClientConfig>>,
+    dials: Semaphore,
+    posts: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("dials", &self.dials).field("posts", &self.posts).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// The client, the semaphores, and what TLS needs if the app is reached by it.
+    ///
+    /// # Errors
+    /// The system's certificate authorities cannot be used.
+    pub fn new(config: &Config) -> Result<Self, SettingError> {
+        let limits = &config.limits;
+        let asked = config.app.is_some() || config.app_events.is_some();
+        let tls = if asked { Some(tls::client_config(None)?) } else { None };
+        let client = config.app_events.as_ref().and(tls.clone()).map(|tls| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_millis(IDLE_MS))
+                .pool_max_idle_per_host(limits.app_posts as usize)
+                .build(tls::connector(tls, PeerNames::default(), limits.app_event_ms))
+        });
+        let permits = |count: u64| (count as usize).min(Semaphore::MAX_PERMITS);
+        let posts = Arc::new(Semaphore::new(permits(limits.app_posts)));
+        Ok(Self { client, tls, dials: Semaphore::new(permits(limits.app_dials)), posts })
+    }
+}
+
+/// Where the link is. The task exists in every stage but `Resting`.
+///
+/// ```text
+///   Resting ── bind, something to post ──► Binding ◄── the app's socket broke ──┐
+///      ▲ ▲                                  │  │  │                             │
+///      │ └── everything posted, no --app ───┘  │  └──────── dialled ─────────► Open ── the app closed for good ──► Ending
+///      │                                       │ settle                         │ settle                             │
+///      │                                       ▼                                ▼                                    │ client has all
+///      └──── closed and answered, or late ── Settling ◄─────────────────────────┘                                    ▼ of it: End
+///                                              └── the same, and bound again meanwhile ──► Binding
+///   any ── unbind ──► the side is gone; the task says its last words and ends
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No socket, no task.
+    Resting,
+    /// Posts what waits, then dials if there is an app.
+    Binding {
+        /// What the app is told in `Tidegate-Resumed`.
+        resumed: bool,
+    },
+    /// Relays.
+    Open,
+    /// The app finishes: no further message is written, the last ones are read, the state is asked for.
+    Settling {
+        /// When it is over, come what may.
+        until: Instant,
+        /// What comes then.
+        then: Then,
+    },
+    /// The app ended the session; its client gets all that was said before, then the app's code.
+    Ending {
+        /// The app's close code.
+        code: u16,
+        /// And its reason.
+        reason: String,
+    },
+}
+
+/// What comes after a settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The machine hears that the app has settled.
+    Settled,
+    /// The session thawed meanwhile: dial again.
+    Bind {
+        /// See [`Stage::Binding`].
+        resumed: bool,
+    },
+}
+
+/// The session's link to its app, as its cell sees it.
 #[derive(Debug)]
-pub struct Side {}
-pub fn relays(hub: &Hub) -> bool { hub.config.app.is_some() }
-pub async fn open(_hub: &Arc<Hub>, _id: SessionId, _record: &mut Record<Message>) -> Result<Option<Box<Side>>, std::io::Error> { Ok(None) }
-pub fn attach(_hub: &Arc<Hub>, _cell: &Arc<Cell>, _inner: &mut Inner, _side: Box<Side>) {}
-pub fn bind(_hub: &Arc<Hub>, _cell: &Arc<Cell>, _inner: &mut Inner, _resumed: bool) {}
-pub fn unbind(_hub: &Arc<Hub>, _cell: &Arc<Cell>, _inner: &mut Inner) {}
-pub fn settle(_hub: &Arc<Hub>, _cell: &Arc<Cell>, _inner: &mut Inner) -> bool { false }
-pub fn wake(_inner: &Inner) {}
-pub fn client_bye(_inner: &mut Inner, _code: u16, _reason: String) {}
-pub fn reset(_hub: &Arc<Hub>, _conn: ConnectionId, _replaces: SessionId, _why: &'static str) {}
+pub struct Side {
+    stage: Stage,
+    events: Queue,
+    subject: Arc<Subject>,
+    bye: Option<Bye>,
+    bell: Arc<Bell>,
+}
+
+/// What the client said last, and what the app should get before it.
+#[derive(Debug)]
+struct Bye {
+    code: u16,
+    reason: String,
+    rest: Vec<Message>,
+    rest_from: u64,
+}
+
+/// The bell of the link's task; also how it knows that the side in the cell is still its own.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Notify,
+    farewell: OnceLock<Farewell>,
+}
+
+/// What the task still has to do once the side is gone.
+#[derive(Clone, Debug)]
+struct Farewell {
+    code: u16,
+    reason: String,
+    /// Client messages that no app has taken, the first of them with the offset after `rest_from`.
+    rest: Vec<Message>,
+    rest_from: u64,
+    events: Vec<Event>,
+}
+
+/// What every session's app is told of a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// This hub hands its sessions on.
+    Drain {
+        /// Which drain.
+        drain: DrainId,
+        /// The operator's word for it.
+        reason: String,
+        /// When it ends, in milliseconds from now.
+        deadline_ms: u64,
+    },
+    /// It does not any more.
+    Recalled {
+        /// Which drain.
+        drain: DrainId,
+    },
+}
+
+/// Whether sessions are relayed to an app.
+pub fn relays(hub: &Hub) -> bool {
+    hub.config.app.is_some()
+}
+
+/// The session is served here after a handover, a thaw or a restart: the app is told `resumed`, then dialled.
+pub fn bind(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, resumed: bool) {
+    if hub.config.app.is_none() && hub.config.app_events.is_none() {
+        return;
+    }
+    let Some(record) = inner.session.record() else { return };
+    let (last, subject) = (record.app_events, Subject::of(cell.id, record));
+    let side = inner.app.get_or_insert_with(|| {
+        let (subject, bell) = (Arc::new(subject), Arc::default());
+        Box::new(Side { stage: Stage::Resting, events: Queue::after(last), subject, bye: None, bell })
+    });
+    match &mut side.stage {
+        Stage::Resting => {
+            if resumed && hub.config.app_events.is_some() {
+                side.events.push(&mut inner.session, Kind::Resumed { why: "bound" });
+            }
+            side.stage = Stage::Binding { resumed };
+            link::start(hub, cell, side, None);
+        }
+        // The old socket is closed first.
+        Stage::Settling { then, .. } => *then = Then::Bind { resumed },
+        Stage::Binding { .. } | Stage::Open | Stage::Ending { .. } => {}
+    }
+    side.bell.rung.notify_one();
+}
+
+/// The session ended or is elsewhere: the app's socket is closed, and an end is told.
+pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
+    let Some(side) = inner.app.take() else { return };
+    let Side { stage, mut events, subject, bye, bell } = *side;
+    events.drop_steps();
+    let ended = matches!(inner.session.state(), State::Ended { .. });
+    let bye = match (&stage, bye) {
+        (Stage::Ending { code, reason }, _) => Bye { code: *code, reason: reason.clone(), rest: Vec::new(), rest_from: 0 },
+        (_, Some(bye)) if ended => bye,
+        (_, _) if ended => Bye { code: 1001, reason: "the session is over".into(), rest: Vec::new(), rest_from: 0 },
+        (_, _) => Bye { code: 1012, reason: "the session is elsewhere".into(), rest: Vec::new(), rest_from: 0 },
+    };
+    if ended && hub.config.app_events.is_some() {
+        events.push(&mut inner.session, Kind::Ended { code: bye.code, reason: bye.reason.clone() });
+    }
+    let Bye { code, reason, rest, rest_from } = bye;
+    let farewell = Farewell { code, reason, rest, rest_from, events: events.into_waiting() };
+    if stage == Stage::Resting {
+        if !farewell.events.is_empty() {
+            tokio::spawn(link::last_words(hub.clone(), subject, farewell, None));
+        }
+        return;
+    }
+    // Only here is it set, and a side is unbound once.
+    drop(bell.farewell.set(farewell));
+    bell.rung.notify_one();
+}
+
+/// The session is frozen: the app finishes. True: the machine will hear of [`Settled`] from the link,
+/// after `--limit-app-moving-time` at the latest. False: nobody has to finish.
+///
+/// [`Settled`]: tidegate_protocol::session::Event::Settled
+pub fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
+    let Some(side) = &mut inner.app else { return false };
+    let until = Instant::now() + Duration::from_millis(hub.config.limits.app_moving_ms);
+    let then = Then::Settled;
+    let tells = hub.config.app_events.is_some();
+    match &mut side.stage {
+        Stage::Resting if !tells => return false,
+        Stage::Resting => {
+            side.events.push(&mut inner.session, Kind::Moving);
+            side.stage = Stage::Settling { until, then };
+            link::start(hub, cell, side, None);
+        }
+        Stage::Binding { .. } | Stage::Open => {
+            // An app that has not heard `resumed` does not have the state: the one in the record holds.
+            let knows = !side.events.owes_resumed();
+            side.events.drop_steps();
+            if tells && knows {
+                side.events.push(&mut inner.session, Kind::Moving);
+            }
+            side.stage = Stage::Settling { until, then };
+        }
+        // It thawed and froze again before the app was done: what runs is as good for this freeze.
+        Stage::Settling { then: next, .. } => *next = then,
+        // The app is done already. What its client has not got moves.
+        Stage::Ending { .. } => return false,
+    }
+    side.bell.rung.notify_one();
+    true
+}
+
+/// There may be messages for the app, or room for its own.
+pub fn wake(inner: &Inner) {
+    if let Some(side) = &inner.app
+        && side.stage != Stage::Resting
+    {
+        side.bell.rung.notify_one();
+    }
+}
+
+/// The session's connection was given all there is: an app that ended the session waits for that.
+pub fn caught_up(inner: &Inner) {
+    if let Some(side) = &inner.app
+        && matches!(side.stage, Stage::Ending { .. })
+    {
+        side.bell.rung.notify_one();
+    }
+}
+
+/// The client is about to end the session: this is what the app's socket is closed with, once it got
+/// what the client said before.
+pub fn client_bye(inner: &mut Inner, code: u16, reason: String) {
+    let (Some(side), Some(record)) = (&mut inner.app, inner.session.record()) else { return };
+    let rest = record.untaken.iter().cloned().collect();
+    side.bye = Some(Bye { code, reason, rest, rest_from: record.taken().0 });
+}
+
+/// Tells the app of every session that is served here. Best effort: a session whose queue is full, or
+/// that is on the move, is left out.
+pub fn notify_all(hub: &Arc<Hub>, notice: &Notice) {
+    if hub.config.app_events.is_none() {
+        return;
+    }
+    let kind = match notice.clone() {
+        Notice::Drain { drain, reason, deadline_ms } => Kind::Drain { drain, reason, deadline_ms },
+        Notice::Recalled { drain } => Kind::Recalled { drain },
+    };
+    let hub = hub.clone();
+    tokio::spawn(async move {
+        for (told, cell) in hub.all_cells().into_iter().enumerate() {
+            notify(&hub, &cell, &kind);
+            if told % NOTIFY_BURST == NOTIFY_BURST - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+}
+
+fn notify(hub: &Arc<Hub>, cell: &Arc<Cell>, kind: &Kind) {
+    let mut inner = cell.lock();
+    let Inner { session, app, .. } = &mut *inner;
+    let (Some(side), State::Serving { .. }) = (app, session.state()) else { return };
+    if side.events.is_full(hub) {
+        tracing::debug!(session = %cell.id, "too many events wait for the app: it is not told of the drain");
+        return;
+    }
+    match side.stage {
+        Stage::Resting => {
+            side.events.push(session, kind.clone());
+            side.stage = Stage::Binding { resumed: true };
+            link::start(hub, cell, side, None);
+        }
+        Stage::Binding { .. } | Stage::Open => side.events.push(session, kind.clone()),
+        Stage::Settling { .. } | Stage::Ending { .. } => return,
+    }
+    side.bell.rung.notify_one();
+}

@@ -303,6 +303,7 @@ impl Driver {
     fn phase_changed(&self, hub: &Arc<Hub>, (before, after, id): (Phase, Phase, DrainId)) {
         if after == Phase::Serving {
             self.on.store(false, Ordering::Release);
+            hub.set_parked_for_good(false);
         }
         if before != after {
             tracing::info!(drain = %id, from = before.as_str(), to = after.as_str(), "drain phase");

@@ -133,7 +133,8 @@ impl Hub {
         }
     }
 
-    pub(super) async fn read_parked(&self, session: SessionId) -> Option<(Fence, Record<Message>)> {
+    /// A parked session as it lies on disk; it stays parked. `None`: it cannot be read, and the log says why.
+    pub(crate) async fn read_parked(&self, session: SessionId) -> Option<(Fence, Record<Message>)> {
         let (_, body) = match self.store.read(session).await {
             Ok(found) => found?,
             Err(error) => {

@@ -1,13 +1,99 @@
 //! Other hubs: who they are, what they say, and the link to them.
+//!
+//! ```text
+//!   seeds (--peer, --peers-file, DNS) ─► rounds: a hello a second ─► Table: who is heard, silent, gone
+//!                                                                      │ gone, or a new run
+//!   cells, claims ─► say ─► Link: a bounded queue per hub ─► POST      ▼
+//!   API           ─► fan_out ─► a lane per hub, in order ─► POST    Hub::peer_gone
+//!                 ─► call ─► POST
+//!   their POSTs ─► serve: signed? ─► Hub::peer_said, Hub::call, the fan-out ledger
+//! ```
+//! Everything is HTTP on the private listeners, signed both ways (see [`crate::keys::PeerAuth`]).
 
-use crate::hub::calls::{Call, CallError, Reply};
+mod calling;
+mod lane;
+mod link;
+mod post;
+mod rounds;
+mod seeds;
+mod serve;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use lane::{FanOutcome, publish_everywhere};
+pub use serve::routes;
+
+use crate::config::{Config, SettingError};
+use crate::hub::Hub;
+use crate::keys::{ClusterKeys, PeerAuth};
 use crate::message::Message;
-use tidegate_protocol::id::{HubId, SessionId};
+use crate::peer_list::{PeerList, own_public_url, system_lookup};
+use crate::telemetry::PeerResult;
+use http::Uri;
+use link::Link;
+use post::Post;
+use seeds::Seeds;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+use table::{Standing, Table};
+use tidegate_protocol::control::{HubState, PeerInfo};
+use tidegate_protocol::drain::Successor;
+use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::position::Millis;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use wire::{Goodbye, Hello, Taken};
+
+/// How long all goodbyes may take together.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The peers of this hub.
-#[derive(Debug, Default)]
-pub struct Peers {}
+pub struct Peers {
+    own: HubId,
+    run: Incarnation,
+    private: SocketAddr,
+    public_url: Option<String>,
+    call_time: Duration,
+    post: Post,
+    started: Instant,
+    /// Set once the hub runs; nothing is said before.
+    hub: OnceLock<Weak<Hub>>,
+    /// How peers reach this hub, once that is known.
+    url: OnceLock<Uri>,
+    list: Mutex<Option<PeerList>>,
+    state: Mutex<HubState>,
+    book: Mutex<Book>,
+    links: Mutex<BTreeMap<HubId, Arc<Link>>>,
+    /// Hellos are taken one after the other, so that what follows from a new run is done before
+    /// anything that the new run says.
+    hearing: tokio::sync::Mutex<()>,
+    answers: calling::Answers,
+    calls: AtomicU64,
+    refused: AtomicU64,
+    /// Wakes the rounds.
+    nudge: Notify,
+    /// Wakes the drain.
+    changed: Notify,
+}
+
+/// Who there is, under one lock, held for a look or a step.
+#[derive(Debug)]
+struct Book {
+    table: Table,
+    seeds: Seeds,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers").field("own", &self.own).finish_non_exhaustive()
+    }
+}
 
 impl Peers {
     /// The peers that the settings name. `public` and `private` are the addresses that were bound.
@@ -15,47 +101,211 @@ impl Peers {
     /// # Errors
     /// A setting that is wrong, such as a CA file that cannot be read.
     pub fn new(
-        _config: &crate::config::Config,
-        _keys: &crate::keys::ClusterKeys,
-        _own: HubId,
-        _incarnation: tidegate_protocol::id::Incarnation,
-        _public: std::net::SocketAddr,
-        _private: std::net::SocketAddr,
-    ) -> Result<Self, crate::config::SettingError> {
-        Ok(Self {})
+        config: &Config,
+        keys: &ClusterKeys,
+        own: HubId,
+        run: Incarnation,
+        public: SocketAddr,
+        private: SocketAddr,
+    ) -> Result<Self, SettingError> {
+        let list = PeerList::new(config, system_lookup());
+        let post = Post::new(config, PeerAuth::new(keys, own), list.names())?;
+        let forget_after_ms = config.peer_forget_after_ms;
+        Ok(Self {
+            own,
+            run,
+            private,
+            public_url: own_public_url(config, public).map(|url| url.to_string()),
+            call_time: Duration::from_millis(config.limits.peer_call_ms),
+            post,
+            started: Instant::now(),
+            hub: OnceLock::new(),
+            url: OnceLock::new(),
+            list: Mutex::new(Some(list)),
+            state: Mutex::new(HubState::Serving),
+            book: Mutex::new(Book {
+                table: Table::new(forget_after_ms, config.limits.peers as usize),
+                seeds: Seeds::new(config.has_peers(), forget_after_ms),
+            }),
+            links: Mutex::default(),
+            hearing: tokio::sync::Mutex::default(),
+            answers: calling::Answers::default(),
+            calls: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            nudge: Notify::new(),
+            changed: Notify::new(),
+        })
     }
-    /// Says goodbye to every peer, bounded in time.
-    pub async fn goodbye(&self) {}
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hub(&self) -> Option<Arc<Hub>> {
+        self.hub.get()?.upgrade()
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// Says goodbye to every peer, bounded in time: a second.
+    pub async fn goodbye(&self) {
+        let to: Vec<(HubId, Uri)> = {
+            let book = self.book();
+            book.table.present().filter(|(_, peer)| peer.is_heard()).map(|(hub, peer)| (hub, peer.url.clone())).collect()
+        };
+        let body = post::json(&Goodbye { from: self.own, incarnation: self.run });
+        let all = to.iter().map(|(hub, url)| self.post.send::<Taken>(url, wire::GOODBYE, Some(*hub), body.clone(), GOODBYE));
+        for ((hub, _), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
+            if let Err(error) = answer {
+                tracing::warn!(peer = %hub, %error, "a peer did not take our goodbye; it will wait for this hub until it forgets it");
+            }
+        }
+    }
+
     /// Sends a message to a hub, sooner or later or never: the machines live with loss. Never blocks.
-    pub fn say(&self, _to: HubId, _message: PeerMessage<Message>) {}
+    pub fn say(&self, to: HubId, message: PeerMessage<Message>) {
+        let Some(hub) = self.hub() else { return };
+        let kind = message.kind();
+        match self.link(&hub, to) {
+            Some(link) if link.say(message) => {}
+            // Dropped: the queue is full, or nobody knows the way.
+            Some(_) | None => hub.metrics.peer_message(kind, PeerResult::Unreachable),
+        }
+    }
+
     /// Sends a message to every known hub.
-    pub fn say_all(&self, _message: PeerMessage<Message>) {}
-    /// Every other hub that is not forgotten, silent ones included.
+    pub fn say_all(&self, message: PeerMessage<Message>) {
+        let all: Vec<HubId> = self.book().table.present().map(|(hub, _)| hub).collect();
+        for hub in all {
+            self.say(hub, message.clone());
+        }
+    }
+
+    /// Every other hub that is not forgotten, silent ones included. An address from the settings that
+    /// nobody has answered from yet stands in it under a made-up id, for who is there may know what
+    /// nobody else knows.
     pub fn known(&self) -> Vec<HubId> {
-        Vec::new()
+        let now = self.now();
+        let book = self.book();
+        book.table.present().map(|(hub, _)| hub).chain(book.seeds.unheard(now)).collect()
     }
+
+    /// Whether every address from the settings has answered since the start, or was given up.
+    pub fn all_seeds_heard(&self) -> bool {
+        self.book().seeds.unheard(self.now()).is_empty()
+    }
+
     /// Whether this hub once was known and is forgotten now (goodbye, or silent for too long).
-    pub fn is_forgotten(&self, _hub: HubId) -> bool {
-        false
+    pub fn is_forgotten(&self, hub: HubId) -> bool {
+        self.book().table.get(hub).is_some_and(table::Peer::is_gone)
     }
-    /// The hubs that may take sessions over.
-    pub fn successors(&self) -> Vec<tidegate_protocol::drain::Successor> {
-        Vec::new()
-    }
-    /// Tells every peer what this hub is doing.
-    pub fn set_state(&self, _state: tidegate_protocol::control::HubState) {}
+
     /// How a client reaches that very hub, if it can.
-    pub fn public_url(&self, _hub: HubId) -> Option<String> {
-        None
+    pub fn public_url(&self, hub: HubId) -> Option<String> {
+        self.book().table.get(hub)?.said()?.hello.public_url.clone()
     }
-    /// Has another hub carry out a call for a session that it owns.
-    ///
-    /// # Errors
-    /// What that hub said, or [`CallError::Unreachable`].
-    pub async fn call(&self, to: HubId, _session: SessionId, _call: &Call) -> Result<Reply, CallError> {
-        Err(CallError::Unreachable(to))
+
+    /// The hubs that may take sessions over, and those that may not now. Cheap, and without effect.
+    pub fn successors(&self) -> Vec<Successor> {
+        self.book().table.successors(self.now())
+    }
+
+    /// Waits until something changed that a drain plans by. One waiter at a time; a change between
+    /// two waits is not missed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Tells every peer what this hub is doing.
+    pub fn set_state(&self, state: HubState) {
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *current, state) != state {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// A newcomer was turned away for want of room; peers that drain slow down.
+    pub fn turned_away(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every hub that is known and what it said last, and addresses where nobody was found, for
+    /// `GET /v1/hub`.
+    pub fn describe(&self) -> Vec<PeerInfo> {
+        let now = self.now();
+        let book = self.book();
+        let hubs = book.table.present().map(|(hub, peer)| {
+            let said = peer.said().map(|said| &said.hello);
+            PeerInfo {
+                hub: (!matches!(peer.standing, Standing::Unheard { .. })).then_some(hub),
+                incarnation: said.map(|said| said.incarnation),
+                url: peer.url.to_string(),
+                public_url: said.and_then(|said| said.public_url.clone()),
+                state: said.map(|said| said.state),
+                reachable: peer.answers(now),
+                heard_ms: peer.last_heard().map(|last| now.since(last)),
+                version: said.map(|said| said.version.clone()),
+            }
+        });
+        let nobody = |url: Uri| PeerInfo {
+            hub: None,
+            incarnation: None,
+            url: url.to_string(),
+            public_url: None,
+            state: None,
+            reachable: false,
+            heard_ms: None,
+            version: None,
+        };
+        hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
+    }
+
+    /// What this hub says of itself.
+    fn hello(&self, hub: &Hub) -> Hello {
+        Hello {
+            from: self.own,
+            incarnation: self.run,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_url: self.url.get().map(Uri::to_string),
+            public_url: self.public_url.clone(),
+            state: *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            sessions: hub.cell_count() as u64,
+            room: hub.has_room(),
+            refused: self.refused.load(Ordering::Relaxed),
+            fan_last: hub.fan.lock().own_last(),
+            versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
+            known: self.book().table.acquaintances(),
+        }
+    }
+
+    /// Where a hub is reached, unless it is forgotten.
+    fn url_of(&self, hub: HubId) -> Option<Uri> {
+        self.book().table.get(hub).filter(|peer| !peer.is_gone()).map(|peer| peer.url.clone())
+    }
+
+    fn link(&self, hub: &Arc<Hub>, to: HubId) -> Option<Arc<Link>> {
+        self.url_of(to)?;
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(links.entry(to).or_insert_with(|| Link::open(hub, to)).clone())
+    }
+
+    /// Ends the links to hubs that are forgotten; what waits in them is dropped.
+    fn prune_links(&self) {
+        let present: std::collections::BTreeSet<HubId> = self.book().table.present().map(|(hub, _)| hub).collect();
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).retain(|hub, _| present.contains(hub));
     }
 }
 
 /// Starts the link's tasks.
-pub fn spawn(_hub: &std::sync::Arc<crate::hub::Hub>) {}
+pub fn spawn(hub: &Arc<Hub>) {
+    if hub.peers.hub.set(Arc::downgrade(hub)).is_err() {
+        return;
+    }
+    let list = hub.peers.list.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(list) = list {
+        tokio::spawn(rounds::look_up(hub.clone(), list));
+    }
+    tokio::spawn(rounds::rounds(hub.clone()));
+}

@@ -93,8 +93,10 @@ pub async fn run(hub: Arc<Hub>, conn: Arc<Conn>, mut socket: Socket, request: Bo
     }
     // The session is told first, so that its client, quick to come back, finds it detached.
     hub.disconnect(&conn, cell.as_ref());
-    if let End::Close(code, why) = end {
-        say_goodbye(&hub, &mut socket, code, &why).await;
+    match end {
+        End::Close(code, why) => say_goodbye(&hub, &mut socket, code, &why).await,
+        // The answer to a close waits in the socket's buffer.
+        End::Gone(_) => drop(tokio::time::timeout(Duration::from_millis(hub.config.limits.close_ms), socket.flush()).await),
     }
 }
 
