@@ -89,10 +89,22 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
 
 async fn unknown_path(uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(120).collect();
-    Refusal::new(StatusCode::NOT_FOUND, "unknown-path", "Unknown path", format!("there is no {path} here: calls begin with /v1/, health is /healthz/live and /healthz/ready, numbers are /metrics"))
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "unknown-path",
+        "Unknown path",
+        format!(
+            "there is no {path} here: calls begin with /v1/, health is /healthz/live and /healthz/ready, numbers are /metrics"
+        ),
+    )
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(120).collect();
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Method not allowed", format!("{path} does not take {method}: see the Allow header"))
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong-method",
+        "Method not allowed",
+        format!("{path} does not take {method}: see the Allow header"),
+    )
 }

@@ -1,0 +1,31 @@
+//! `GET /v1/hub`: what this hub says of itself.
+
+use super::Api;
+use super::fleet;
+use super::input::NoParams;
+use crate::config::descriptor_limit;
+use axum::Json;
+use axum::extract::State;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tidegate_protocol::control::HubInfo;
+
+/// `GET /v1/hub`.
+pub(super) async fn describe(State(api): State<Arc<Api>>, _: NoParams) -> Json<HubInfo> {
+    let hub = &api.hub;
+    let held = hub.all_cells().iter().filter(|cell| super::sessions::is_held(cell.lock().session.state())).count();
+    let mut limits = hub.config.limits;
+    limits.sessions = limits.sessions_within(descriptor_limit(), hub.config.app.is_some());
+    let limits = serde_json::to_value(limits).and_then(serde_json::from_value::<BTreeMap<String, u64>>);
+    Json(HubInfo {
+        id: hub.id,
+        incarnation: hub.incarnation,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: hub.drain.hub_state(),
+        public_url: hub.config.public_url.as_ref().map(ToString::to_string),
+        sessions: (held + hub.store.stats().parked) as u64,
+        connections: hub.connection_count() as u64,
+        peers: fleet::peers(hub),
+        limits: limits.expect("every limit is a whole number under its name"),
+    })
+}

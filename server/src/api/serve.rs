@@ -1,0 +1,81 @@
+//! The private listener: an accept loop with the limits of its own.
+
+use super::router;
+use crate::hub::Hub;
+use crate::keys::PrivateToken;
+use crate::public::stream::Stream;
+use crate::telemetry::Rejected;
+use crate::tls::TlsReloader;
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+/// How long the accept loop rests when the process is out of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Serves the private API until the task is dropped. Beyond `--limit-private-connections` callers wait in
+/// the listen queue; what fails for one connection is that connection's alone.
+pub async fn serve(hub: Arc<Hub>, listener: TcpListener, tls: Option<TlsReloader>, token: Option<PrivateToken>) {
+    let router = router(hub.clone(), token);
+    let room = Arc::new(Semaphore::new(hub.config.limits.private_connections as usize));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (tcp, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a private connection");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let (hub, router, tls) = (hub.clone(), router.clone(), tls.clone());
+        tokio::spawn(async move {
+            if let Some(stream) = open(&hub, tcp, remote, tls).await {
+                converse(&hub, stream, remote, router).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn open(hub: &Hub, tcp: TcpStream, remote: SocketAddr, tls: Option<TlsReloader>) -> Option<Stream> {
+    // A failure here (the caller is gone already) shows at the first read.
+    drop(tcp.set_nodelay(true));
+    let Some(tls) = tls else { return Some(Stream::Tcp(tcp)) };
+    let handshake = tokio_rustls::TlsAcceptor::from(tls.current()).accept(tcp);
+    match tokio::time::timeout(Duration::from_millis(hub.config.limits.tls_ms), handshake).await {
+        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(%remote, %error, "TLS handshake on the private listener failed");
+            None
+        }
+        Err(_) => {
+            hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
+            None
+        }
+    }
+}
+
+async fn converse(hub: &Hub, stream: Stream, remote: SocketAddr, router: Router) {
+    let limits = &hub.config.limits;
+    let service =
+        service_fn(move |request: http::Request<hyper::body::Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also the longest time that a connection may rest between two calls.
+        .header_read_timeout(Duration::from_millis(limits.header_ms))
+        .max_buf_size(limits.header_bytes.max(8192) as usize)
+        .keep_alive(true)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%remote, %error, "private connection ended");
+    }
+}
