@@ -1,0 +1,585 @@
+//! A hub as the model drives it: the same duties that the server has, and no others.
+
+use crate::bounds::Mutant;
+use crate::ledger::Fault;
+use crate::wire::{Down, Parcel};
+use crate::world::{SESSION, World, hub_id, index_of};
+use std::collections::{BTreeSet, VecDeque};
+use tidegate_protocol::claim::{Claim, Step};
+use tidegate_protocol::close::Close;
+use tidegate_protocol::frame::{Hello, Old, ServerFrame, Welcome, WireLimits};
+use tidegate_protocol::id::{ConnectionId, DrainId, HubId, ResumeToken, SessionId};
+use tidegate_protocol::peer::{ClaimId, PeerMessage};
+use tidegate_protocol::position::{Epoch, Generation, Offset};
+use tidegate_protocol::replay::ReplayLimits;
+use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
+use tidegate_protocol::session::{Action, Event, Fence, Item, Left, Outcome, Receipt, Session, Stage, State, Timer};
+
+pub const LIMITS: ReplayLimits = ReplayLimits { messages_max: 16, bytes_max: 64 };
+
+/// What is on a hub's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Disk {
+    /// Nothing.
+    Empty,
+    /// A parked session.
+    Parked(Box<Record<u8>>, Fence),
+    /// It was taken up: what follows is not on disk.
+    TakenUp,
+}
+
+/// One run of one hub.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hub {
+    /// Which run.
+    pub run: u8,
+    /// The runs that it knows of its peers.
+    pub knows: Vec<u8>,
+    /// Runs of peers that ended, not yet noticed.
+    pub to_learn: BTreeSet<usize>,
+    /// Whether it wants its clients elsewhere.
+    pub draining: bool,
+    /// Number of its last drain frame.
+    pub seq: u32,
+    /// The session.
+    pub session: Session<u8>,
+    /// Claims under way.
+    pub claims: Vec<Claim>,
+    /// Number of its last claim.
+    pub claimed: u8,
+    /// Timers that are armed.
+    pub timers: BTreeSet<Timer>,
+    /// The app has been asked to settle.
+    pub settling: bool,
+    /// A record is being written.
+    pub writing: bool,
+    /// What is on its disk; survives a crash.
+    pub disk: Disk,
+    /// How much it acked on the connection at work.
+    pub acked: u8,
+}
+
+impl Hub {
+    pub fn new(me: usize, hubs: usize) -> Self {
+        Self {
+            run: 0,
+            knows: vec![0; hubs],
+            to_learn: BTreeSet::new(),
+            draining: false,
+            seq: 0,
+            session: Session::unknown(SESSION, hub_id(me)),
+            claims: Vec::new(),
+            claimed: 0,
+            timers: BTreeSet::new(),
+            settling: false,
+            writing: false,
+            disk: Disk::Empty,
+            acked: 0,
+        }
+    }
+}
+
+/// A model token: its serial in the clear.
+pub fn token(serial: u32) -> ResumeToken {
+    ResumeToken(serial.to_string())
+}
+
+fn serial(token: &ResumeToken) -> u32 {
+    token.0.parse().expect("the model writes serials only")
+}
+
+/// What a hello says once its token was opened.
+pub fn facts(hello: &Hello) -> HelloFacts {
+    HelloFacts {
+        serial: hello.token.as_ref().map_or(0, serial),
+        attempt: hello.attempt,
+        old: hello.old,
+        received: hello.received,
+        epoch: hello.epoch,
+    }
+}
+
+/// The drain of one run of one hub.
+pub fn drain_id(hub: usize, run: u8) -> DrainId {
+    DrainId(hub as u64 * 16 + u64::from(run) + 1)
+}
+
+impl World {
+    /// One event for the machine, and everything that follows from it at once.
+    pub fn feed(&mut self, hub: usize, event: Event<u8>) {
+        let mut out = Vec::new();
+        let event = self.bend_event(hub, event);
+        let before = matches!(self.hubs[hub].session.state(), State::Frozen { .. });
+        self.hubs[hub].session.handle(event, &mut out);
+        self.bend_thaw(hub, before);
+        self.carry_out(hub, out);
+    }
+
+    pub fn carry_out(&mut self, hub: usize, actions: Vec<Action<u8>>) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            self.one(hub, action);
+        }
+        self.prune_timers(hub);
+        self.check_owners();
+        self.ack(hub);
+    }
+
+    fn one(&mut self, hub: usize, action: Action<u8>) {
+        match action {
+            Action::Say(to, message) => self.say(hub, to, message),
+            Action::Welcome { conn, serial, resumed, from, received } => {
+                self.welcome(hub, conn, serial, resumed, from, received);
+            }
+            Action::Retry { conn, .. } => self.retry(conn),
+            Action::Close { conn, close, why } => {
+                let told_safe = why == "parked" && close == Close::Restart;
+                let on_disk = matches!(self.hubs[hub].disk, Disk::Parked(..));
+                self.ledger.expect(!told_safe || on_disk, Fault::ParkedWithoutRecord);
+                self.close(conn, close);
+            }
+            Action::LastMove { conn, serial, .. } => {
+                if self.hubs[hub].draining {
+                    self.order(hub, conn, serial);
+                }
+            }
+            Action::Reset { conn, .. } => self.reset(hub, conn),
+            Action::Wake => {
+                if self.grain.hub_writes_at_once {
+                    self.pump(hub);
+                }
+            }
+            Action::Settle => {
+                self.hubs[hub].settling = true;
+                if self.grain.app_at_once {
+                    self.settled(hub);
+                }
+            }
+            Action::Write => self.hubs[hub].writing = true,
+            Action::TakeUp => self.take_up(hub),
+            Action::Arm(timer, _) => {
+                // The pace of repeats is no matter of safety.
+                let timer = if let Timer::Repeat(generation, _) = timer { Timer::Repeat(generation, 0) } else { timer };
+                if !(self.mutant == Mutant::CommittedSaidOnce && matches!(timer, Timer::Repeat(..))) {
+                    self.hubs[hub].timers.insert(timer);
+                }
+            }
+            Action::Told(outcome) => self.told(hub, outcome),
+            Action::Bind | Action::Unbind | Action::ApplyCalls | Action::ForwardCalls(_) => {}
+        }
+    }
+
+    /// A word to a peer, or to oneself (a claim asks every hub, this one included).
+    fn say(&mut self, from: usize, to: HubId, mut message: PeerMessage<u8>) {
+        let to = index_of(to);
+        if let (Mutant::UntakenStayBehind, PeerMessage::Snapshot { record, .. }) = (self.mutant, &mut message) {
+            record.untaken.clear();
+        }
+        if let (Mutant::CommitWithoutHeld, PeerMessage::Snapshot { handover, .. }) = (self.mutant, &message) {
+            let held = PeerMessage::Held { session: SESSION, handover: *handover };
+            self.net.post(Parcel { from, to, to_run: self.hubs[from].knows[to], message });
+            return self.feed(from, Event::Peer { from: hub_id(to), message: held });
+        }
+        if to == from {
+            return self.hear(from, from, message);
+        }
+        self.net.post(Parcel { from, to, to_run: self.hubs[from].knows[to], message });
+    }
+
+    /// A word from a peer arrives.
+    pub fn hear(&mut self, hub: usize, from: usize, message: PeerMessage<u8>) {
+        match message {
+            PeerMessage::Located { claim, knowledge, .. } => {
+                self.with_claim(hub, claim, |claim, out| claim.on_located(hub_id(from), knowledge, out));
+            }
+            PeerMessage::Refused { claim, why, .. } => {
+                self.with_claim(hub, claim, |claim, out| claim.on_refused(hub_id(from), why, out));
+            }
+            PeerMessage::ResetFrom { claim, record, .. } => {
+                self.with_claim(hub, claim, |claim, out| claim.on_reset_from(record, out));
+            }
+            PeerMessage::Snapshot { handover, claim: Some(id), record, .. } if !self.hubs[hub].session.holds(handover) => {
+                let standing = self.hubs[hub].claims.iter().position(|claim| claim.id() == id);
+                let granted = standing.map(|index| self.hubs[hub].claims.remove(index)).filter(|claim| claim.clone().on_snapshot());
+                match granted {
+                    Some(claim) => {
+                        let waiting = Some((claim.connection(), claim.hello()));
+                        self.feed(hub, Event::Copied { waiting, handover, record });
+                    }
+                    None => self.say(hub, hub_id(from), PeerMessage::Abort { session: SESSION, handover }),
+                }
+            }
+            message => self.feed(hub, Event::Peer { from: hub_id(from), message }),
+        }
+    }
+
+    /// Lets a claim go on and does what it says.
+    pub fn with_claim(&mut self, hub: usize, id: ClaimId, go_on: impl FnOnce(&mut Claim, &mut Vec<Step<u8>>)) {
+        let Some(claim) = self.hubs[hub].claims.iter_mut().find(|claim| claim.id() == id) else { return };
+        let mut steps = Vec::new();
+        go_on(claim, &mut steps);
+        let conn = claim.connection();
+        self.claim_steps(hub, conn, steps);
+    }
+
+    fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<u8>>) {
+        self.hubs[hub].claims.retain(|claim| !claim.is_done());
+        for step in steps {
+            match step {
+                Step::Say(to, message) => self.say(hub, to, message),
+                Step::Retry { .. } => self.retry(conn),
+                Step::Refuse(close, _) => self.close(conn, close),
+                Step::Reset { .. } => self.reset(hub, conn),
+            }
+        }
+    }
+
+    /// A hello arrives: for the machine, or for a claim.
+    pub fn greet(&mut self, hub: usize, id: u32, hello: &Hello, orphaned: bool) {
+        let conn = ConnectionId(u64::from(id));
+        let hello = self.bend_hello(hub, facts(hello));
+        self.ledger.orphaned |= orphaned;
+        let alone = self.mutant == Mutant::ResetWithoutAsking && self.hubs[hub].session.record().is_some();
+        if self.hubs[hub].session.answers_hello() || alone {
+            let leaving = self.hubs[hub].draining;
+            let event = if orphaned { Event::Orphaned { conn, hello } } else { Event::Hello { conn, hello, leaving } };
+            return self.feed(hub, event);
+        }
+        self.hubs[hub].claimed += 1;
+        let id = ClaimId(u64::from(self.hubs[hub].claimed));
+        let everyone = (0..self.hubs.len()).map(hub_id);
+        let mut steps = Vec::new();
+        let claim = Claim::begin(SESSION, id, conn, hello, orphaned, everyone, &mut steps);
+        self.hubs[hub].claims.push(claim);
+        self.claim_steps(hub, conn, steps);
+    }
+
+    /// A connection of this hub is gone.
+    pub fn connection_lost(&mut self, hub: usize, id: u32) {
+        let conn = ConnectionId(u64::from(id));
+        self.hubs[hub].claims.retain(|claim| claim.connection() != conn);
+        self.feed(hub, Event::ConnectionLost { conn });
+    }
+
+    fn welcome(&mut self, hub: usize, conn: ConnectionId, serial: u32, resumed: bool, from: Offset, received: Offset) {
+        let session = &self.hubs[hub].session;
+        let (generation, Some(record)) = (session.generation(), session.record()) else { return };
+        let frame = welcome_frame(SESSION, record.epoch, hub, serial, generation, resumed, from, received);
+        let there = self.pipe_mut(conn).is_some_and(|pipe| {
+            pipe.write(Down::Frame(Box::new(frame)));
+            pipe.hub_open
+        });
+        self.hubs[hub].acked = received.0 as u8;
+        if !there {
+            self.feed(hub, Event::ConnectionLost { conn });
+        }
+    }
+
+    fn retry(&mut self, conn: ConnectionId) {
+        let frame = ServerFrame::Retry { after_ms: 0, why: "moving".into() };
+        if let Some(pipe) = self.pipe_mut(conn) {
+            pipe.write(Down::Frame(Box::new(frame)));
+            pipe.hub_closes(Down::Close(Close::Later.code()));
+        }
+    }
+
+    fn close(&mut self, conn: ConnectionId, close: Close) {
+        let keeps_reading = self.mutant == Mutant::OldConnectionCounts && close == Close::Displaced;
+        if let Some(pipe) = self.pipe_mut(conn) {
+            if keeps_reading {
+                pipe.write(Down::Close(close.code()));
+            } else {
+                pipe.hub_closes(Down::Close(close.code()));
+            }
+        }
+    }
+
+    /// `move`, on the connection at work.
+    pub fn order(&mut self, hub: usize, conn: ConnectionId, serial: u32) {
+        let at = &mut self.hubs[hub];
+        at.seq += 1;
+        at.draining = true;
+        let frame = ServerFrame::Move { drain: drain_id(hub, at.run), seq: at.seq, token: token(serial), url: None };
+        if let Some(pipe) = self.pipe_mut(conn) {
+            pipe.write(Down::Frame(Box::new(frame)));
+        }
+    }
+
+    /// The client gets a new session here, and every hub is told.
+    fn reset(&mut self, hub: usize, conn: ConnectionId) {
+        let alive = self.hubs.iter().any(|hub| hub.session.is_owner()) || self.under_way();
+        let needless = alive && !self.ledger.orphaned && !self.ledger.reset;
+        self.ledger.expect(!needless, Fault::NeedlessReset);
+        self.ledger.reset = true;
+        let frame = welcome_frame(SessionId(99), Epoch(2), hub, 1, Generation(1), false, Offset(0), Offset(0));
+        if let Some(pipe) = self.pipe_mut(conn) {
+            pipe.write(Down::Frame(Box::new(ServerFrame::Reset { why: "unknown".into(), replaces: SESSION })));
+            pipe.write(Down::Frame(Box::new(frame)));
+        }
+        for other in 0..self.hubs.len() {
+            self.say(hub, hub_id(other), PeerMessage::Replaced { session: SESSION });
+        }
+    }
+
+    /// Whether a commit is on its way to a copy that waits for it.
+    fn under_way(&self) -> bool {
+        self.hubs.iter().any(|hub| match hub.session.state() {
+            State::Given { handover, successor_gone: false, .. } => self.hubs[index_of(handover.to)].session.holds(*handover),
+            _ => false,
+        })
+    }
+
+    /// Writes what the connection at work may get.
+    pub fn pump(&mut self, hub: usize) {
+        while let Some(conn) = self.hubs[hub].session.counted()
+            && let Some(item) = self.hubs[hub].session.next_for(conn)
+        {
+            let item = match item {
+                Item::Message(message) => Down::Message(message),
+                Item::Gap { from, to } => Down::Frame(Box::new(ServerFrame::Gap { from, to, why: "overflow".into() })),
+            };
+            if let Some(pipe) = self.pipe_mut(conn) {
+                pipe.write(item);
+            }
+            if !self.grain.hub_writes_at_once {
+                return;
+            }
+        }
+    }
+
+    /// Says how much the app has taken, to a client that does not know yet.
+    fn ack(&mut self, hub: usize) {
+        let session = &self.hubs[hub].session;
+        let (State::Serving { record, .. }, Some(conn)) = (session.state(), session.counted()) else { return };
+        let early = self.mutant == Mutant::AckBeforeTaken;
+        let taken = if early { record.received } else { record.taken() };
+        if taken.0 as u8 > self.hubs[hub].acked {
+            self.hubs[hub].acked = taken.0 as u8;
+            if let Some(pipe) = self.pipe_mut(conn) {
+                pipe.write(Down::Frame(Box::new(ServerFrame::Ack { received: taken })));
+            }
+        }
+    }
+
+    /// An app message of the client. False: the hub is still and leaves it in the socket.
+    pub fn receive(&mut self, hub: usize, id: u32, message: u8) -> bool {
+        let mut conn = ConnectionId(u64::from(id));
+        if self.mutant == Mutant::OldConnectionCounts
+            && let Some(counted) = self.hubs[hub].session.counted()
+        {
+            conn = counted;
+        }
+        match self.hubs[hub].session.receive(conn, message) {
+            Receipt::Counted => {
+                self.ledger.counted += 1;
+                self.ledger.expect(message == self.ledger.counted, Fault::CountedOutOfOrder);
+                let received = self.hubs[hub].session.record().map_or(0, |record| record.received.0);
+                self.ledger.expect(received == u64::from(self.ledger.counted), Fault::CountedOutOfOrder);
+                self.ack(hub);
+                if self.grain.app_at_once {
+                    self.take(hub);
+                }
+                true
+            }
+            Receipt::Hold => self.mutant == Mutant::ReadWhileFrozen,
+            Receipt::Deaf => true,
+        }
+    }
+
+    /// Whether the app may take a message now: not once the snapshot is out.
+    pub fn app_may_take(&self, hub: usize) -> bool {
+        let session = &self.hubs[hub].session;
+        let awake = matches!(session.state(), State::Serving { .. } | State::Frozen { stage: Stage::Settling, .. });
+        awake && session.record().is_some_and(|record| !record.untaken.is_empty())
+    }
+
+    /// The app takes the oldest message.
+    pub fn take(&mut self, hub: usize) {
+        let Some(message) = self.hubs[hub].session.record().and_then(|record| record.untaken.front().copied()) else { return };
+        self.ledger.taken += 1;
+        self.ledger.expect(message == self.ledger.taken, Fault::TakenOutOfOrder);
+        self.feed(hub, Event::Taken);
+    }
+
+    /// The app has settled.
+    pub fn settled(&mut self, hub: usize) {
+        self.hubs[hub].settling = false;
+        // What the app takes while it settles is taken; the rest travels.
+        while self.grain.app_at_once && self.app_may_take(hub) {
+            self.take(hub);
+        }
+        self.feed(hub, Event::Settled);
+        if self.mutant == Mutant::ParkedBeforeWritten && self.hubs[hub].writing {
+            self.feed(hub, Event::Written);
+        }
+    }
+
+    /// The record is on disk, or could not be written.
+    pub fn written(&mut self, hub: usize, well: bool) {
+        let at = &mut self.hubs[hub];
+        at.writing = false;
+        if let (true, Some(record), Some(fence)) = (well, at.session.record(), at.session.fence()) {
+            at.disk = Disk::Parked(Box::new(record.clone()), fence);
+        }
+        self.feed(hub, if well { Event::Written } else { Event::WriteFailed });
+    }
+
+    /// A parked session is taken up by the process that parked it.
+    pub fn take_up(&mut self, hub: usize) {
+        if let Disk::Parked(record, _) = std::mem::replace(&mut self.hubs[hub].disk, Disk::TakenUp) {
+            self.hubs[hub].acked = record.taken().0 as u8;
+            self.feed(hub, Event::TakenUp(record));
+        }
+    }
+
+    /// The hub dies and starts again: memory is lost, what is parked is taken up.
+    pub fn crash(&mut self, hub: usize) {
+        self.ledger.data_lost |= self.hubs[hub].session.record().is_some();
+        for pipe in self.pipes.iter_mut().filter(|pipe| pipe.hub == hub && pipe.hub_open) {
+            pipe.hub_closes(Down::Cut);
+        }
+        let (run, hubs) = (self.hubs[hub].run + 1, self.hubs.len());
+        let disk = std::mem::replace(&mut self.hubs[hub].disk, Disk::Empty);
+        self.hubs[hub] = Hub { run, knows: self.hubs.iter().map(|hub| hub.run).collect(), ..Hub::new(hub, hubs) };
+        self.hubs[hub].knows[hub] = run;
+        self.population[hub] = u8::from(matches!(disk, Disk::Parked(..)));
+        if let Disk::Parked(record, fence) = disk {
+            let mut out = Vec::new();
+            self.hubs[hub].session = Session::taken_up(SESSION, hub_id(hub), record, fence, &mut out);
+            self.hubs[hub].disk = Disk::TakenUp;
+            self.carry_out(hub, out);
+        }
+        if self.mutant != Mutant::NoIncarnationFence {
+            self.net.drop_stale(hub, run);
+        }
+        for other in (0..hubs).filter(|other| *other != hub) {
+            self.hubs[other].to_learn.insert(hub);
+        }
+    }
+
+    /// A hub notices that a peer is back under a new incarnation.
+    pub fn learn(&mut self, hub: usize, gone: usize) {
+        self.hubs[hub].to_learn.remove(&gone);
+        self.hubs[hub].knows[gone] = self.hubs[gone].run;
+        self.feed(hub, Event::PeerGone { hub: hub_id(gone) });
+        if let (Mutant::GoLiveOnPredecessorGone, State::Copy { handover, predecessor_gone: true, .. }) =
+            (self.mutant, self.hubs[hub].session.state())
+        {
+            let message = PeerMessage::Committed { session: SESSION, handover: *handover };
+            self.feed(hub, Event::Peer { from: hub_id(gone), message });
+        }
+        let ids: Vec<_> = self.hubs[hub].claims.iter().map(Claim::id).collect();
+        for id in ids {
+            self.with_claim(hub, id, |claim, out| claim.on_gone(hub_id(gone), out));
+        }
+    }
+
+    fn told(&mut self, hub: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Arrived(_) => {
+                let generation = self.hubs[hub].session.generation();
+                self.ledger.live.insert((hub, generation));
+                self.population[hub] += 1;
+            }
+            Outcome::Committed if self.mutant == Mutant::MovedBeforeLive => {
+                if let State::Given { handover, .. } = self.hubs[hub].session.state() {
+                    let message = PeerMessage::Live { session: SESSION, handover: *handover };
+                    self.feed(hub, Event::Peer { from: message_from(&message), message });
+                }
+            }
+            Outcome::Live(to) => {
+                let to = index_of(to);
+                let served = self.ledger.live.iter().any(|(live, _)| *live == to);
+                self.ledger.expect(served, Fault::MovedWithoutLive);
+                self.leave(hub);
+            }
+            Outcome::Left(why) => {
+                self.leave(hub);
+                let replaced = why == Left::Replaced && self.ledger.reset;
+                self.ledger.expect(replaced || self.ledger.reset, Fault::SessionEnded);
+            }
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, hub: usize) {
+        let there = self.population[hub] > 0;
+        self.ledger.expect(there, Fault::OutcomeWithoutSession);
+        self.population[hub] = self.population[hub].saturating_sub(1);
+    }
+
+    /// A timer that would do nothing now will do nothing later: its generation never comes again.
+    fn prune_timers(&mut self, hub: usize) {
+        let at = &mut self.hubs[hub];
+        let session = &at.session;
+        at.timers.retain(|timer| {
+            let (mut probe, mut out) = (session.clone(), Vec::new());
+            probe.handle(Event::Fired(*timer), &mut out);
+            !out.is_empty() || probe != *session
+        });
+    }
+
+    fn check_owners(&mut self) {
+        let owners: Vec<usize> = (0..self.hubs.len()).filter(|hub| self.hubs[*hub].session.is_owner()).collect();
+        self.ledger.expect(owners.len() <= 1, Fault::TwoOwners);
+        let [owner] = owners[..] else { return };
+        let (at, generation) = ((owner, self.hubs[owner].run), self.hubs[owner].session.generation());
+        let risen = if self.ledger.owner == Some(at) { generation >= self.ledger.generation } else { generation > self.ledger.generation };
+        self.ledger.expect(risen, Fault::GenerationDidNotRise);
+        (self.ledger.owner, self.ledger.generation) = (Some(at), generation);
+    }
+
+    /// What a silent hub is asked to do when its claim's time is over.
+    pub fn silence(&mut self, hub: usize, id: ClaimId) {
+        if self.mutant == Mutant::SilenceIsKnowledge {
+            self.with_claim(hub, id, |claim, out| {
+                let silent: Vec<_> = claim.silent().collect();
+                silent.into_iter().for_each(|hub| claim.on_gone(hub, out));
+            });
+        }
+        self.with_claim(hub, id, |claim, out| claim.on_silence(out));
+    }
+}
+
+fn message_from(message: &PeerMessage<u8>) -> HubId {
+    match message {
+        PeerMessage::Live { handover, .. } => handover.to,
+        _ => HubId(0),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the fields of one frame, spelled out")]
+fn welcome_frame(
+    session: SessionId,
+    epoch: Epoch,
+    hub: usize,
+    serial: u32,
+    generation: Generation,
+    resumed: bool,
+    from: Offset,
+    received: Offset,
+) -> ServerFrame {
+    ServerFrame::Welcome(Welcome {
+        session,
+        token: token(serial),
+        epoch,
+        generation,
+        resumed,
+        from,
+        received,
+        heartbeat_ms: 0,
+        hub: hub_id(hub),
+        protocol: None,
+        limits: WireLimits { message_bytes: 1 },
+    })
+}
+
+/// A session that begins with this hello.
+pub fn fresh(hub: usize, conn: ConnectionId, out: &mut Vec<Action<u8>>) -> Session<u8> {
+    Session::begin(SESSION, hub_id(hub), Record::new(Epoch(1), Profile::default()), conn, 1, out)
+}
+
+/// Whether a hello may be treated as one of a client that has waited long enough.
+pub fn may_be_orphaned(hello: &Hello) -> bool {
+    hello.old == Old::Lost
+}
