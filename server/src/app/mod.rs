@@ -7,7 +7,8 @@
 //! | part | what |
 //! |---|---|
 //! | `open` | a new session, before its welcome |
-//! | `link` | the task: relays, posts, dials again, settles, says goodbye |
+//! | `link`, `plan` | the task: relays, posts, dials again, settles |
+//! | `words` | its last words, and how long it rests between tries |
 //! | `socket`, `dial` | one WebSocket to the app |
 //! | `events` | what is posted |
 
@@ -15,9 +16,11 @@ mod dial;
 mod events;
 mod link;
 mod open;
+mod plan;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use dial::DialError;
 pub use open::{AppError, Opened, Opening, attach, open};
@@ -239,7 +242,7 @@ pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
     let farewell = Farewell { code, reason, rest, rest_from, events: events.into_waiting() };
     if stage == Stage::Resting {
         if !farewell.events.is_empty() {
-            tokio::spawn(link::last_words(hub.clone(), subject, farewell, None));
+            tokio::spawn(words::last_words(hub.clone(), subject, farewell, None));
         }
         return;
     }

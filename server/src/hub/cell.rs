@@ -123,8 +123,9 @@ impl Cell {
     pub fn next_for(&self, conn: ConnectionId, now: Millis) -> Option<Item<Message>> {
         let mut inner = self.lock();
         let item = inner.session.next_for(conn);
-        if item.is_some() {
-            inner.active_at = now;
+        match item {
+            Some(_) => inner.active_at = now,
+            None => app::caught_up(&inner),
         }
         item
     }

@@ -2,17 +2,17 @@
 //! (a welcome, a retry or a close), now or when the hubs have settled it.
 
 use super::connection::Request;
-use crate::app;
+use crate::app::{self, Opening};
 use crate::hub::Hub;
 use crate::hub::cell::Cell;
-use crate::hub::conn::Conn;
+use crate::hub::conn::{Conn, Order};
 use crate::hub::timers::Due;
 use crate::auth::{AuthError, Identity};
 use crate::keys::TokenError;
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::sync::Arc;
-use tidegate_protocol::close::Close;
+use tidegate_protocol::close::{self, Close};
 use tidegate_protocol::frame::{Hello, ServerFrame};
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::position::Epoch;
@@ -22,6 +22,8 @@ use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 /// The longest list of subprotocols, and the longest language tag, that a hello may carry.
 const PROTOCOLS_MAX: usize = 16;
 const LANGUAGE_BYTES_MAX: usize = 35;
+/// The app will not have this client (a policy of its own): no other try can help.
+const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
@@ -82,14 +84,19 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
         return;
     }
     let record = Record::new(Epoch(1), profile(request, hello, identity));
-    start(hub, conn, record).await;
+    start(hub, conn, record, Opening::New).await;
 }
 
 /// Starts a new session under a new id: first the app (it has a say in the subprotocol), then the welcome.
-async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>) {
+async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>, opening: Opening) {
     let id = SessionId(hub.random());
-    let side = match app::open(hub, id, &mut record).await {
+    let side = match app::open(hub, id, &mut record, opening).await {
         Ok(side) => side,
+        Err(error) if error.is_final() => {
+            tracing::info!(session = %id, %error, "the app refused a new session");
+            conn.order(Order::Close(REFUSED, close::reason(&error.to_string()).to_owned().into()));
+            return;
+        }
         Err(error) => {
             tracing::warn!(session = %id, %error, "the app did not take a new session");
             hub.retry(conn.id, 1_000, "app_unavailable");
@@ -127,8 +134,7 @@ pub async fn reset(hub: &Arc<Hub>, conn: &Arc<Conn>, replaces: SessionId, why: &
         }
         None => Record::new(Epoch(2), Profile { path: Some("/connect".into()), ..Profile::default() }),
     };
-    app::reset(hub, conn.id, replaces, why);
-    start(hub, conn, record).await;
+    start(hub, conn, record, Opening::Reset { replaces, why }).await;
 }
 
 fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {

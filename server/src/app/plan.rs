@@ -1,0 +1,194 @@
+//! What the link's task does next: read from the side's stage under the cell's lock, one stage a function.
+
+use super::events::Kind;
+use super::link::{self, BATCH_BYTES, BATCH_MESSAGES, Posting, Work};
+use super::socket::on_the_wire;
+use super::{Side, Stage, Then, dial};
+use crate::hub::act;
+use crate::hub::cell::Inner;
+use crate::hub::conn::Order;
+use crate::message::Message;
+use tidegate_protocol::close;
+use tidegate_protocol::frame::ServerFrame;
+use tidegate_protocol::session::{Event, Left, Link, State};
+use tokio::time::Instant;
+
+/// What the loop does with the plan.
+pub(super) enum Turn {
+    /// Look again at once.
+    Again,
+    /// Write these, and wait until something happens or this moment comes.
+    Go { until: Option<Instant>, write: Vec<Message> },
+    /// There is nothing to do any more; the next who wants something starts a new task.
+    Done,
+    /// The side is gone.
+    Leave,
+}
+
+impl Turn {
+    fn wait(until: impl IntoIterator<Item = Option<Instant>>) -> Self {
+        Self::Go { until: until.into_iter().flatten().min(), write: Vec::new() }
+    }
+}
+
+impl Work {
+    pub(super) fn plan(&mut self) -> Turn {
+        let cell = self.cell.clone();
+        let mut inner = cell.lock();
+        let Some((side, _)) = self.mine(&mut inner) else { return Turn::Leave };
+        let stage = side.stage.clone();
+        if matches!(stage, Stage::Resting) {
+            return Turn::Done;
+        }
+        self.post_next(side);
+        self.may_read = self.held.is_none() && !side.events.is_full(&self.hub);
+        match stage {
+            Stage::Resting => Turn::Done,
+            Stage::Binding { resumed } => self.plan_binding(&mut inner, resumed),
+            Stage::Open => self.plan_open(&mut inner),
+            Stage::Settling { until, then } => self.plan_settling(&mut inner, until, then),
+            Stage::Ending { code, reason } => self.plan_ending(&mut inner, code, reason),
+        }
+    }
+
+    /// Keeps the post that is under way the one of the oldest event, and starts it when it is time.
+    fn post_next(&mut self, side: &Side) {
+        let oldest = side.events.front().map(|event| event.n);
+        if self.posting.number() != oldest {
+            self.posting = Posting::Idle;
+        }
+        if let (Posting::Idle, Some(n), None) = (&self.posting, oldest, self.posts.until()) {
+            let posts = self.hub.app.posts.clone();
+            // The semaphore is never closed; without a permit a post would only be less bounded.
+            self.posting = Posting::Queued(n, Box::pin(async move { posts.acquire_owned().await.ok() }));
+        }
+    }
+
+    fn plan_binding(&mut self, inner: &mut Inner, resumed: bool) -> Turn {
+        let Some((side, session)) = self.mine(inner) else { return Turn::Leave };
+        let Some(app) = &self.hub.config.app else {
+            if side.events.is_empty() {
+                side.stage = Stage::Resting;
+                return Turn::Done;
+            }
+            return Turn::wait([self.posts.until()]);
+        };
+        // The state is told before the socket is there to be confused about it.
+        if self.dial.is_none() && !side.events.owes_resumed() && self.dials.until().is_none() {
+            let Some(record) = session.record() else { return Turn::wait([None]) };
+            match dial::request(&self.hub, app, self.cell.id, record, resumed) {
+                Ok(request) => {
+                    let hub = self.hub.clone();
+                    self.dial = Some(Box::pin(async move { dial::dial(&hub, request).await }));
+                }
+                Err(error) => {
+                    tracing::error!(session = %self.cell.id, %error, "the app cannot be asked for this session's path");
+                    self.dials.after_failure(&self.hub);
+                }
+            }
+        }
+        Turn::wait([self.posts.until(), self.dials.until()])
+    }
+
+    fn plan_open(&mut self, inner: &mut Inner) -> Turn {
+        self.number_held(inner, false);
+        let Some((_, session)) = self.mine(inner) else { return Turn::Leave };
+        let mut write = Vec::new();
+        if self.batch.messages == 0
+            && let Some(record) = session.record()
+        {
+            let mut bytes = 0;
+            for message in record.untaken.iter().take(BATCH_MESSAGES) {
+                bytes += message.bytes().len();
+                if !write.is_empty() && bytes > BATCH_BYTES {
+                    break;
+                }
+                self.batch.bytes += message.bytes().len() as u64;
+                write.push(message.clone());
+            }
+            self.batch.messages = write.len();
+            self.batch.end = record.taken().0 + write.len() as u64;
+        }
+        Turn::Go { until: self.posts.until(), write }
+    }
+
+    /// What was held back for want of room is numbered as soon as there is some.
+    fn number_held(&mut self, inner: &mut Inner, settling: bool) {
+        let Some(message) = self.held.take() else { return };
+        let Some((side, session)) = self.mine(inner) else { return };
+        self.held = link::number(&self.hub, session, message, settling);
+        self.may_read = self.held.is_none() && !side.events.is_full(&self.hub);
+        if let (None, Some(conn)) = (&self.held, &inner.conn) {
+            conn.ring();
+        }
+    }
+
+    fn plan_settling(&mut self, inner: &mut Inner, until: Instant, then: Then) -> Turn {
+        self.dial = None;
+        self.number_held(inner, true);
+        self.may_read = true;
+        let Some((side, _)) = self.mine(inner) else { return Turn::Leave };
+        let done = self.socket.is_none() && !side.events.owes_moving();
+        if done || Instant::now() >= until {
+            if !done {
+                tracing::warn!(session = %self.cell.id, "the app did not finish in time: its session moves with the state it had");
+            }
+            return self.finish_settling(inner, then);
+        }
+        if let (Some(socket), false, 0) = (&mut self.socket, self.closing, self.batch.messages) {
+            self.closing = true;
+            socket.put_close(close::Close::Restart.code(), "moving");
+        }
+        Turn::wait([Some(until), self.posts.until()])
+    }
+
+    fn finish_settling(&mut self, inner: &mut Inner, then: Then) -> Turn {
+        self.socket = None;
+        self.batch = link::Batch::default();
+        let Some((side, session)) = self.mine(inner) else { return Turn::Leave };
+        side.events.drop_steps();
+        match then {
+            Then::Settled => {
+                side.stage = Stage::Resting;
+                let mut out = Vec::new();
+                // In the same step, so that no other freeze can get this word.
+                session.handle(Event::Settled, &mut out);
+                act::carry_out(&self.hub, &self.cell, inner, out, None);
+                Turn::Done
+            }
+            Then::Bind { resumed } => {
+                if resumed && self.hub.config.app_events.is_some() {
+                    side.events.push(session, Kind::Resumed { why: "bound" });
+                }
+                side.stage = Stage::Binding { resumed };
+                Turn::Again
+            }
+        }
+    }
+
+    fn plan_ending(&mut self, inner: &mut Inner, code: u16, reason: String) -> Turn {
+        let told_all = match inner.session.state() {
+            State::Serving { record, link: Link::Attached { place, .. }, .. } => *place >= record.outbox.end(),
+            State::Serving { record, link: Link::Detached, .. } => record.outbox.base() == record.outbox.end(),
+            State::Nothing
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => false,
+        };
+        if !told_all {
+            // Its client comes back for the rest, or the session's time runs out.
+            return Turn::wait([self.posts.until()]);
+        }
+        if let Some(conn) = &inner.conn {
+            conn.send(&ServerFrame::Bye { code, reason: reason.clone() });
+            conn.order(Order::Close(on_the_wire(code), close::reason(&reason).to_owned().into()));
+        }
+        let mut out = Vec::new();
+        inner.session.handle(Event::End(Left::Ended), &mut out);
+        act::carry_out(&self.hub, &self.cell, inner, out, None);
+        Turn::Leave
+    }
+}
