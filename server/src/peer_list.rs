@@ -101,6 +101,11 @@ impl PeerList {
         self.shared_names.clone()
     }
 
+    /// Whether the last refresh could read and look up everything.
+    pub fn is_complete(&self) -> bool {
+        self.told.is_empty()
+    }
+
     /// Reads the file, looks up names that are due, and answers with the base URLs of all seeds: hosts are
     /// addresses, sorted, no two alike, at most `--limit-peers`. This hub itself may be among them (a name
     /// stands for all hubs); it is known by its id once it answers.

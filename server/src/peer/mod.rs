@@ -76,6 +76,8 @@ pub struct Peers {
     answers: calling::Answers,
     calls: AtomicU64,
     refused: AtomicU64,
+    /// What was complained of last, by address, so that it is not told every second.
+    told: Mutex<BTreeMap<String, u16>>,
     /// Wakes the rounds.
     nudge: Notify,
     /// Wakes the drain.
@@ -132,6 +134,7 @@ impl Peers {
             answers: calling::Answers::default(),
             calls: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            told: Mutex::default(),
             nudge: Notify::new(),
             changed: Notify::new(),
         })
@@ -262,21 +265,24 @@ impl Peers {
         hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
     }
 
-    /// What this hub says of itself.
+    /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
     fn hello(&self, hub: &Hub) -> Hello {
+        let fan_last = hub.fan.lock().own_last();
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.book().table.acquaintances();
         Hello {
             from: self.own,
             incarnation: self.run,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_url: self.url.get().map(Uri::to_string),
             public_url: self.public_url.clone(),
-            state: *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            state,
             sessions: hub.cell_count() as u64,
             room: hub.has_room(),
             refused: self.refused.load(Ordering::Relaxed),
-            fan_last: hub.fan.lock().own_last(),
+            fan_last,
             versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
-            known: self.book().table.acquaintances(),
+            known,
         }
     }
 
@@ -291,6 +297,12 @@ impl Peers {
         Some(links.entry(to).or_insert_with(|| Link::open(hub, to)).clone())
     }
 
+    /// Whether this complaint is another one than the last about the same thing.
+    fn is_news(&self, about: &str, complaint: u16) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(about.to_owned(), complaint) != Some(complaint)
+    }
+
     /// Ends the links to hubs that are forgotten; what waits in them is dropped.
     fn prune_links(&self) {
         let present: std::collections::BTreeSet<HubId> = self.book().table.present().map(|(hub, _)| hub).collect();
@@ -303,9 +315,9 @@ pub fn spawn(hub: &Arc<Hub>) {
     if hub.peers.hub.set(Arc::downgrade(hub)).is_err() {
         return;
     }
+    tokio::spawn(rounds::rounds(hub.clone()));
     let list = hub.peers.list.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(list) = list {
         tokio::spawn(rounds::look_up(hub.clone(), list));
     }
-    tokio::spawn(rounds::rounds(hub.clone()));
 }

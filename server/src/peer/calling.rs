@@ -1,0 +1,122 @@
+//! Calls about one session that another hub owns: passed on there, and carried out once.
+
+use super::Peers;
+use super::link::result_of;
+use super::post::{Failed, json};
+use super::wire::{CALL, Calling};
+use crate::hub::Hub;
+use crate::hub::calls::{Call, CallError, Reply};
+use http::StatusCode;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tidegate_protocol::id::{HubId, Incarnation, SessionId};
+use tokio::sync::OnceCell;
+
+/// The owner may hold a call back while the session is frozen; so long at most.
+const ANSWER_MAX: Duration = Duration::from_secs(17);
+/// How often it is looked at whether the owner is still heard.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Rest before a call whose connection broke is repeated, under its number.
+const REPEAT_AFTER: Duration = Duration::from_millis(50);
+/// Calls remembered for repeats; the oldest is forgotten first.
+const ANSWERS_MAX: usize = 4_096;
+
+impl Peers {
+    /// Has another hub carry out a call for a session that it owns. A connection that breaks is tried
+    /// once more: the owner knows the call by its number and carries it out once.
+    ///
+    /// # Errors
+    /// What that hub said, or [`CallError::Unreachable`].
+    pub async fn call(&self, to: HubId, session: SessionId, call: &Call) -> Result<Reply, CallError> {
+        let unreachable = CallError::Unreachable(to);
+        let Some(hub) = self.hub() else { return Err(unreachable) };
+        let Some(link) = self.link(&hub, to) else { return Err(unreachable) };
+        // Beyond --limit-peer-queue callers are not even queued.
+        let Ok(_waits) = link.callers.clone().try_acquire_owned() else { return Err(unreachable) };
+        let Ok(Ok(_under_way)) = tokio::time::timeout(self.call_time, link.calls.clone().acquire_owned()).await else {
+            return Err(unreachable);
+        };
+        let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let body = json(&Calling { from: self.own, incarnation: self.run, n, session, call: call.clone() });
+        let limit = self.post.body_bytes_max() as u64;
+        if body.len() as u64 > limit {
+            return Err(CallError::TooMuch { what: "bytes of a call between hubs".into(), limit, given: body.len() as u64 });
+        }
+        let mut answer = self.ask(to, body.clone()).await;
+        if let Err(Failed::Unreachable(_)) = answer {
+            tokio::time::sleep(REPEAT_AFTER).await;
+            answer = self.ask(to, body).await;
+        }
+        let result = answer.as_ref().map_or_else(result_of, |_| crate::telemetry::PeerResult::Ok);
+        hub.metrics.peer_message("call", result);
+        match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(peer = %to, %session, %error, "a call was not passed on");
+                if let Failed::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. } = error {
+                    self.nudge.notify_one();
+                }
+                Err(unreachable)
+            }
+        }
+    }
+
+    async fn ask(&self, to: HubId, body: bytes::Bytes) -> Result<Result<Reply, CallError>, Failed> {
+        let Some(url) = self.url_of(to) else { return Err(Failed::Unreachable("it is forgotten".into())) };
+        tokio::select! {
+            answer = self.post.send(&url, CALL, Some(to), body, ANSWER_MAX) => answer,
+            () = self.lost_from_hearing(to) => Err(Failed::Timeout(self.call_time.as_millis() as u64)),
+        }
+    }
+
+    /// Ends after a call's time once the hub is not heard any more.
+    async fn lost_from_hearing(&self, hub: HubId) {
+        tokio::time::sleep(self.call_time).await;
+        while self.book().table.get(hub).is_some_and(|peer| peer.answers(self.now())) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+type Answer = Arc<OnceCell<Result<Reply, CallError>>>;
+
+/// Calls that came in, so that a repeat gets the first one's answer.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    by_number: BTreeMap<(Incarnation, u64), Answer>,
+    order: VecDeque<(Incarnation, u64)>,
+}
+
+impl Answers {
+    fn of(&self, number: (Incarnation, u64)) -> Answer {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = remembered.by_number.get(&number) {
+            return answer.clone();
+        }
+        if remembered.order.len() >= ANSWERS_MAX
+            && let Some(oldest) = remembered.order.pop_front()
+        {
+            remembered.by_number.remove(&oldest);
+        }
+        remembered.order.push_back(number);
+        remembered.by_number.entry(number).or_default().clone()
+    }
+}
+
+/// Carries out a call that came in, or gives the answer that its number got before.
+pub(super) async fn carry_out(hub: Arc<Hub>, calling: Calling) -> Result<Reply, CallError> {
+    let Calling { incarnation, n, session, call, .. } = calling;
+    // Reading twice does no harm, and states are too large to be remembered.
+    if matches!(call, Call::GetState | Call::Describe) {
+        return hub.call(session, call, false).await;
+    }
+    let answer = hub.peers.answers.of((incarnation, n));
+    // A task of its own: a connection that breaks must not leave the call half done.
+    let done = tokio::spawn(async move { answer.get_or_init(|| hub.call(session, call, false)).await.clone() });
+    done.await.unwrap_or_else(|_| Err(CallError::Busy { why: "the call could not be carried out".into(), after_ms: 1_000 }))
+}

@@ -1,0 +1,171 @@
+//! One signed call to another hub and its answer, believed only if it is signed, too.
+
+use crate::config::{Config, SettingError};
+use crate::keys::{PeerAuth, PeerAuthError};
+use crate::peer_list::PeerNames;
+use crate::tls::{Connector, client_config, connector};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::de::DeserializeOwned;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tidegate_protocol::control::Problem;
+use tidegate_protocol::id::HubId;
+
+/// How long an idle connection to a peer is kept; hellos keep one busy in any case.
+const IDLE: Duration = Duration::from_secs(30);
+/// Characters of an unsigned refusal that go to the log: anybody could have written it.
+const REFUSAL_CHARS_MAX: usize = 200;
+
+/// Why a call brought nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Failed {
+    /// No connection, or it broke.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("did not answer within {0} ms")]
+    Timeout(u64),
+    /// It answered with an error; the text is not signed when the call was not believed.
+    #[error("refused with {status}: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// What it said.
+        detail: String,
+    },
+    /// An answer that cannot be believed or read.
+    #[error("gave an answer that cannot be taken: {0}")]
+    Invalid(String),
+}
+
+impl Failed {
+    /// The same for every failure of this sort, so that a log can tell old from new.
+    pub(super) fn kind(&self) -> u16 {
+        match self {
+            Self::Unreachable(_) => 0,
+            Self::Timeout(_) => 1,
+            Self::Invalid(_) => 2,
+            Self::Refused { status, .. } => status.as_u16(),
+        }
+    }
+}
+
+/// Signs, sends, reads, verifies.
+#[derive(Debug)]
+pub(super) struct Post {
+    auth: PeerAuth,
+    client: Client<Connector, Full<Bytes>>,
+    body_bytes_max: usize,
+}
+
+impl Post {
+    /// # Errors
+    /// `--peer-ca-file` cannot be read or holds no certificate.
+    pub(super) fn new(config: &Config, auth: PeerAuth, names: PeerNames) -> Result<Self, SettingError> {
+        let tls = client_config(config.peer_ca_file.as_deref())?;
+        let connector = connector(tls, names, config.limits.peer_call_ms);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.limits.peer_calls as usize)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self { auth, client, body_bytes_max: config.limits.peer_body_bytes as usize })
+    }
+
+    /// Who verifies what comes in.
+    pub(super) fn auth(&self) -> &PeerAuth {
+        &self.auth
+    }
+
+    /// How long a body may be, either way.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// Posts `body` to the hub at `base`. `to` is the hub that is meant, once it is known which one
+    /// is there.
+    pub(super) async fn send<Out: DeserializeOwned>(
+        &self,
+        base: &Uri,
+        path: &'static str,
+        to: Option<HubId>,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Out, Failed> {
+        match tokio::time::timeout(within, self.exchange(base, path, to, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failed::Timeout(within.as_millis() as u64)),
+        }
+    }
+
+    async fn exchange<Out: DeserializeOwned>(
+        &self,
+        base: &Uri,
+        path: &'static str,
+        to: Option<HubId>,
+        body: Bytes,
+    ) -> Result<Out, Failed> {
+        let invalid = |error: &dyn std::fmt::Display| Failed::Invalid(error.to_string());
+        let (Some(scheme), Some(authority)) = (base.scheme(), base.authority()) else {
+            return Err(Failed::Unreachable(format!("\"{base}\" is not a base URL")));
+        };
+        let url = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build();
+        let mut request = Request::builder().method(Method::POST).uri(url.map_err(|error| invalid(&error))?);
+        if let Some(headers) = request.headers_mut() {
+            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        }
+        let mut request = request.body(Full::new(body.clone())).map_err(|error| invalid(&error))?;
+        let nonce = self.auth.sign_request(&Method::POST, path, to, &body, unix_ms(), request.headers_mut());
+        let answer = self.client.request(request).await.map_err(|error| Failed::Unreachable(root_cause(&error)))?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, self.body_bytes_max).collect().await.map_err(|error| match error {
+            error if error.is::<LengthLimitError>() => {
+                Failed::Invalid(format!("expected at most {} bytes (--limit-peer-body-bytes)", self.body_bytes_max))
+            }
+            error => Failed::Unreachable(error.to_string()),
+        })?;
+        let body = body.to_bytes();
+        let believed = self.auth.verify_response(nonce, head.status, &head.headers, &body, unix_ms());
+        if !head.status.is_success() {
+            return Err(refusal(head.status, &body));
+        }
+        believed.map_err(|error: PeerAuthError| invalid(&error))?;
+        serde_json::from_slice(&body).map_err(|error| invalid(&error))
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> Failed {
+    let detail = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.detail,
+        Err(_) => "no reason that can be read".to_owned(),
+    };
+    let detail = detail.chars().filter(|sign| !sign.is_control()).take(REFUSAL_CHARS_MAX).collect();
+    Failed::Refused { status, detail }
+}
+
+/// "connection refused" rather than "client error (Connect)".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// The wall clock, as signatures need it.
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// A base URL that another hub told, if it is one.
+pub(super) fn base_url(text: &str) -> Option<Uri> {
+    crate::config::base_url(text).ok()
+}
+
+/// JSON bytes of a body; our own types always have some.
+pub(super) fn json(body: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("plain structs with string keys").into()
+}

@@ -1,0 +1,345 @@
+//! Which hubs there are, as far as this one knows. Pure: time is handed in, and what follows from a
+//! change is told, not done.
+
+use super::wire::{Acquaintance, Hello};
+use http::Uri;
+use std::collections::BTreeMap;
+use tidegate_protocol::control::HubState;
+use tidegate_protocol::drain::{Admission, Successor};
+use tidegate_protocol::id::{HubId, Incarnation};
+use tidegate_protocol::peer::SNAPSHOT_VERSION;
+use tidegate_protocol::position::Millis;
+
+/// After this long without a word a hub counts as silent: three hellos missed.
+pub(super) const SILENT_MS: u64 = 3_000;
+/// Forgotten hubs that are remembered as such; the oldest goes first.
+const GONE_MAX: usize = 1_024;
+
+/// Where another hub stands with this one.
+///
+/// ```text
+///   a peer hears it ──► Unheard ── hello ──► Heard ── 3 s without a word ──► Silent
+///                          │      hello ──►  │  ▲ └───────── word ───────────┘ │
+///                          │                 │  │                              │ silent for
+///                          │         goodbye ▼  │ later run                    │ --peer-forget-after
+///                          │                Left                              ▼
+///                          └──────── never heard for as long ───────────────► Lost ── word ──► Heard
+/// ```
+/// Goodbye is heard in any state. Left and Lost are forgotten: nobody waits for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A peer told of it.
+    Unheard {
+        since: Millis,
+    },
+    Heard {
+        last: Millis,
+        said: Box<Said>,
+    },
+    Silent {
+        last: Millis,
+        said: Box<Said>,
+    },
+    /// It said goodbye.
+    Left {
+        at: Millis,
+        run: Incarnation,
+    },
+    /// It was silent for too long.
+    Lost {
+        at: Millis,
+        run: Option<Incarnation>,
+    },
+}
+
+/// What a hub said last, and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) hello: Hello,
+    /// Newcomers that it turned away between its last two hellos.
+    pub(super) refused: u64,
+    /// Its last answer to a hello of ours: when, and after how long.
+    pub(super) answered: Option<(Millis, u64)>,
+}
+
+/// One other hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) url: Uri,
+    pub(super) standing: Standing,
+}
+
+impl Peer {
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.standing, Standing::Left { .. } | Standing::Lost { .. })
+    }
+
+    pub(super) fn said(&self) -> Option<&Said> {
+        match &self.standing {
+            Standing::Heard { said, .. } | Standing::Silent { said, .. } => Some(said),
+            Standing::Unheard { .. } | Standing::Left { .. } | Standing::Lost { .. } => None,
+        }
+    }
+
+    pub(super) fn last_heard(&self) -> Option<Millis> {
+        match self.standing {
+            Standing::Heard { last, .. } | Standing::Silent { last, .. } => Some(last),
+            Standing::Unheard { .. } | Standing::Left { .. } | Standing::Lost { .. } => None,
+        }
+    }
+
+    /// Whether its last answer to us is fresh.
+    pub(super) fn answers(&self, now: Millis) -> bool {
+        self.said().and_then(|said| said.answered).is_some_and(|(at, _)| now.since(at) < SILENT_MS)
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        matches!(self.standing, Standing::Heard { .. })
+    }
+
+    fn successor(&self, hub: HubId, now: Millis) -> Option<Successor> {
+        if self.is_gone() {
+            return None;
+        }
+        let said = self.said().filter(|_| self.is_heard());
+        let fit = |said: &Said| {
+            said.hello.state == HubState::Serving && said.hello.room && said.hello.versions.contains(&SNAPSHOT_VERSION)
+        };
+        Some(Successor {
+            hub,
+            url: self.said().and_then(|said| said.hello.public_url.clone()),
+            eligible: said.is_some_and(fit) && self.answers(now),
+            state: said.map(|said| said.hello.state),
+            // A hub that is short of processor time is late with everything, hellos too.
+            admission: said.and_then(|said| {
+                said.answered.map(|(_, took_ms)| Admission { p99_ms: took_ms, refused: said.refused })
+            }),
+        })
+    }
+}
+
+/// How a hello came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// This hub asked at that URL, and was answered after so long.
+    Asking(Uri, u64),
+    /// The other one came by itself; the URL is what it said of itself, if that is one.
+    Coming(Option<Uri>),
+}
+
+/// What a hello changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It is taken.
+    Taken(News),
+    /// From a run that is over.
+    Over,
+    /// There are as many hubs as `--limit-peers` allows.
+    Full,
+    /// Nobody knows how to reach that hub.
+    NoWay,
+}
+
+/// What is new after a hello.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// It was not known, or forgotten.
+    pub(super) met: bool,
+    /// It had been silent, since then.
+    pub(super) back_after_ms: Option<u64>,
+    /// Its run before this one, whose memory is no more.
+    pub(super) replaced: Option<Incarnation>,
+    /// Whether a drain would plan otherwise now.
+    pub(super) changed: bool,
+}
+
+/// What time changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing was heard of it for three seconds.
+    Silent(HubId, Uri),
+    /// It is forgotten.
+    Forgotten(HubId, Option<Incarnation>),
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    peers: BTreeMap<HubId, Peer>,
+    forget_after_ms: u64,
+    limit: usize,
+}
+
+impl Table {
+    pub(super) fn new(forget_after_ms: u64, limit: usize) -> Self {
+        // A hub must be able to be silent before it is forgotten.
+        Self { peers: BTreeMap::new(), forget_after_ms: forget_after_ms.max(SILENT_MS), limit }
+    }
+
+    pub(super) fn get(&self, hub: HubId) -> Option<&Peer> {
+        self.peers.get(&hub)
+    }
+
+    /// Everybody who is not forgotten.
+    pub(super) fn present(&self) -> impl Iterator<Item = (HubId, &Peer)> {
+        self.peers.iter().filter(|(_, peer)| !peer.is_gone()).map(|(hub, peer)| (*hub, peer))
+    }
+
+    /// The run of a hub that is not forgotten, if it was heard.
+    pub(super) fn run_of(&self, hub: HubId) -> Option<Incarnation> {
+        self.peers.get(&hub)?.said().map(|said| said.hello.incarnation)
+    }
+
+    pub(super) fn successors(&self, now: Millis) -> Vec<Successor> {
+        self.peers.iter().filter_map(|(hub, peer)| peer.successor(*hub, now)).collect()
+    }
+
+    /// Those that are heard now, as they are told to others. Silent ones are not, else a dead hub
+    /// would be passed on for ever.
+    pub(super) fn acquaintances(&self) -> Vec<Acquaintance> {
+        let heard = self.peers.iter().filter(|(_, peer)| peer.is_heard());
+        let line = |(hub, peer): (&HubId, &Peer)| {
+            let incarnation = peer.said()?.hello.incarnation;
+            Some(Acquaintance { hub: *hub, incarnation, url: peer.url.to_string() })
+        };
+        heard.filter_map(line).collect()
+    }
+
+    /// A hub said who it is.
+    pub(super) fn hear(&mut self, now: Millis, hello: &Hello, by: By) -> Heard {
+        let before = self.peers.get(&hello.from);
+        let over = match before.map(|peer| &peer.standing) {
+            Some(Standing::Left { run, .. }) => hello.incarnation <= *run,
+            Some(Standing::Heard { said, .. } | Standing::Silent { said, .. }) => {
+                hello.incarnation < said.hello.incarnation
+            }
+            Some(Standing::Lost { run, .. }) => run.is_some_and(|run| hello.incarnation < run),
+            Some(Standing::Unheard { .. }) | None => false,
+        };
+        if over {
+            return Heard::Over;
+        }
+        if before.is_none_or(Peer::is_gone) && self.present().count() >= self.limit {
+            return Heard::Full;
+        }
+        let Some(url) = self.url_after(now, hello, &by) else { return Heard::NoWay };
+        let new_run = before.and_then(Peer::said).map(|said| said.hello.incarnation) != Some(hello.incarnation);
+        let answered = match by {
+            By::Asking(_, took_ms) => Some((now, took_ms)),
+            By::Coming(_) if new_run => None,
+            By::Coming(_) => before.and_then(Peer::said).and_then(|said| said.answered),
+        };
+        let was_refused = before.and_then(Peer::said).filter(|_| !new_run).map_or(0, |said| said.hello.refused);
+        let said = Box::new(Said {
+            hello: Hello { known: Vec::new(), ..hello.clone() },
+            refused: hello.refused.saturating_sub(was_refused),
+            answered,
+        });
+        let after = Peer { url, standing: Standing::Heard { last: now, said } };
+        let news = News {
+            met: before.is_none_or(|peer| peer.said().is_none()),
+            back_after_ms: match before.map(|peer| &peer.standing) {
+                Some(Standing::Silent { last, .. }) => Some(now.since(*last)),
+                _ => None,
+            },
+            replaced: before.and_then(Peer::said).filter(|_| new_run).map(|said| said.hello.incarnation),
+            changed: plan_view(before, hello.from, now) != plan_view(Some(&after), hello.from, now),
+        };
+        self.peers.insert(hello.from, after);
+        Heard::Taken(news)
+    }
+
+    /// The address that works is kept; one that does not gives way to any other.
+    fn url_after(&self, now: Millis, hello: &Hello, by: &By) -> Option<Uri> {
+        let known = self.peers.get(&hello.from).filter(|peer| !peer.is_gone());
+        let same_run = known.is_some_and(|peer| {
+            peer.answers(now) && peer.said().is_some_and(|said| said.hello.incarnation == hello.incarnation)
+        });
+        match (known, by) {
+            (Some(peer), _) if same_run => Some(peer.url.clone()),
+            (_, By::Asking(url, _)) => Some(url.clone()),
+            (_, By::Coming(Some(url))) => Some(url.clone()),
+            (Some(peer), By::Coming(None)) => Some(peer.url.clone()),
+            (None, By::Coming(None)) => None,
+        }
+    }
+
+    /// Another word than a hello came from a hub.
+    pub(super) fn word(&mut self, now: Millis, hub: HubId) {
+        if let Some(Peer { standing: Standing::Heard { last, .. }, .. }) = self.peers.get_mut(&hub) {
+            *last = now;
+        }
+    }
+
+    /// A peer hears these hubs. Says whether one of them is new here.
+    pub(super) fn hearsay(&mut self, now: Millis, own: HubId, told: &[(HubId, Incarnation, Uri)]) -> bool {
+        let mut any = false;
+        for (hub, run, url) in told {
+            let new = match self.peers.get(hub).map(|peer| &peer.standing) {
+                None | Some(Standing::Lost { .. }) => true,
+                Some(Standing::Left { run: left, .. }) => run > left,
+                Some(Standing::Unheard { .. } | Standing::Heard { .. } | Standing::Silent { .. }) => false,
+            };
+            if !new || *hub == own || self.present().count() >= self.limit {
+                continue;
+            }
+            self.peers.insert(*hub, Peer { url: url.clone(), standing: Standing::Unheard { since: now } });
+            any = true;
+        }
+        any
+    }
+
+    /// A run is over. Says whether that is new.
+    pub(super) fn goodbye(&mut self, now: Millis, hub: HubId, run: Incarnation) -> bool {
+        let Some(peer) = self.peers.get_mut(&hub) else { return false };
+        let is_current = match &peer.standing {
+            Standing::Heard { said, .. } | Standing::Silent { said, .. } => said.hello.incarnation <= run,
+            Standing::Unheard { .. } => true,
+            Standing::Left { .. } | Standing::Lost { .. } => false,
+        };
+        if is_current {
+            peer.standing = Standing::Left { at: now, run };
+        }
+        is_current
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, now: Millis) -> Vec<Fate> {
+        let mut fates = Vec::new();
+        for (hub, peer) in &mut self.peers {
+            let (last, run) = match &peer.standing {
+                Standing::Unheard { since } => (*since, None),
+                Standing::Heard { last, said } | Standing::Silent { last, said } => (*last, Some(said.hello.incarnation)),
+                Standing::Left { .. } | Standing::Lost { .. } => continue,
+            };
+            let silent_ms = now.since(last);
+            if silent_ms >= self.forget_after_ms {
+                peer.standing = Standing::Lost { at: now, run };
+                fates.push(Fate::Forgotten(*hub, run));
+            } else if let Standing::Heard { last, said } = &peer.standing
+                && silent_ms >= SILENT_MS
+            {
+                peer.standing = Standing::Silent { last: *last, said: said.clone() };
+                fates.push(Fate::Silent(*hub, peer.url.clone()));
+            }
+        }
+        self.drop_oldest_gone();
+        fates
+    }
+
+    fn drop_oldest_gone(&mut self) {
+        let mut gone: Vec<(Millis, HubId)> = self.peers.iter().filter_map(|(hub, peer)| match peer.standing {
+            Standing::Left { at, .. } | Standing::Lost { at, .. } => Some((at, *hub)),
+            Standing::Unheard { .. } | Standing::Heard { .. } | Standing::Silent { .. } => None,
+        }).collect();
+        gone.sort_unstable();
+        for (_, hub) in gone.iter().take(gone.len().saturating_sub(GONE_MAX)) {
+            self.peers.remove(hub);
+        }
+    }
+}
+
+/// What a drain plans by, without the numbers that change with every hello.
+fn plan_view(peer: Option<&Peer>, hub: HubId, now: Millis) -> Option<Successor> {
+    peer.and_then(|peer| peer.successor(hub, now)).map(|successor| Successor { admission: None, ..successor })
+}

@@ -1,0 +1,103 @@
+//! What hubs post to each other, as JSON. Unknown fields are ignored, so that the next release can
+//! say more; a message of an unknown kind is left out and its batch is taken all the same.
+
+use crate::hub::calls::Call;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidegate_protocol::control::HubState;
+use tidegate_protocol::id::{HubId, Incarnation, SessionId};
+
+/// Machine messages, in batches.
+pub(super) const MESSAGES: &str = "/peer/v1/messages";
+/// Who is there, once a second and when something changed.
+pub(super) const HELLO: &str = "/peer/v1/hello";
+/// A call about one session, for its owner.
+pub(super) const CALL: &str = "/peer/v1/call";
+/// Fleet-wide messages of one origin, in order.
+pub(super) const PUBLISH: &str = "/peer/v1/publish";
+/// The last word of a run.
+pub(super) const GOODBYE: &str = "/peer/v1/goodbye";
+
+/// What a hub says of itself; a hello is answered with one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// Its id.
+    pub(super) from: HubId,
+    /// Its run.
+    pub(super) incarnation: Incarnation,
+    /// Its program's version.
+    pub(super) version: String,
+    /// How peers reach it, if it knows.
+    pub(super) peer_url: Option<String>,
+    /// How clients reach it by name.
+    pub(super) public_url: Option<String>,
+    /// What it is doing.
+    pub(super) state: HubState,
+    /// Sessions that it holds.
+    pub(super) sessions: u64,
+    /// Whether one more may begin there.
+    pub(super) room: bool,
+    /// Newcomers turned away for want of room, in this run.
+    #[serde(default)]
+    pub(super) refused: u64,
+    /// The last stamp that it gave to a fleet-wide message.
+    pub(super) fan_last: u64,
+    /// Snapshot versions that it reads.
+    pub(super) versions: Vec<u32>,
+    /// The hubs that it hears itself.
+    #[serde(default)]
+    pub(super) known: Vec<Acquaintance>,
+}
+
+/// A hub that another one hears.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Acquaintance {
+    pub(super) hub: HubId,
+    pub(super) incarnation: Incarnation,
+    pub(super) url: String,
+}
+
+/// Body of [`GOODBYE`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Goodbye {
+    pub(super) from: HubId,
+    pub(super) incarnation: Incarnation,
+}
+
+/// Body of [`MESSAGES`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Messages {
+    pub(super) from: HubId,
+    pub(super) incarnation: Incarnation,
+    pub(super) messages: Vec<Box<RawValue>>,
+}
+
+/// Answer to [`MESSAGES`] and [`GOODBYE`]: taken, by this run.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Taken {
+    pub(super) incarnation: Incarnation,
+}
+
+/// Body of [`CALL`]. The same (incarnation, n) is carried out once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Calling {
+    pub(super) from: HubId,
+    pub(super) incarnation: Incarnation,
+    pub(super) n: u64,
+    pub(super) session: SessionId,
+    pub(super) call: Call,
+}
+
+/// Body of [`PUBLISH`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Publish {
+    pub(super) from: HubId,
+    pub(super) incarnation: Incarnation,
+    pub(super) entries: Vec<crate::hub::fan::Entry>,
+}
+
+/// Answer to [`PUBLISH`]: for how many sessions each entry was numbered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Published {
+    pub(super) sessions: Vec<u64>,
+}
