@@ -1,7 +1,6 @@
 //! `GET /v1/hub`: what this hub says of itself.
 
 use super::Api;
-use super::fleet;
 use super::input::NoParams;
 use crate::config::descriptor_limit;
 use axum::Json;
@@ -25,7 +24,7 @@ pub(super) async fn describe(State(api): State<Arc<Api>>, _: NoParams) -> Json<H
         public_url: hub.config.public_url.as_ref().map(ToString::to_string),
         sessions: (held + hub.store.stats().parked) as u64,
         connections: hub.connection_count() as u64,
-        peers: fleet::peers(hub),
+        peers: hub.peers.describe(),
         limits: limits.expect("every limit is a whole number under its name"),
     })
 }

@@ -6,7 +6,6 @@
 //! ```
 
 mod drain;
-mod fleet;
 mod guard;
 mod health;
 mod hub;
@@ -31,7 +30,7 @@ use http::{Method, StatusCode, Uri};
 use problem::Refusal;
 use repeats::Repeats;
 use std::sync::Arc;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 /// What the calls share.
 #[derive(Debug)]
@@ -40,8 +39,6 @@ struct Api {
     /// What callers must show, if anything.
     token: Option<PrivateToken>,
     repeats: Arc<Repeats>,
-    /// Held from a fleet-wide message's stamp until it is in every peer's lane.
-    stamping: Mutex<()>,
     /// Publishes under way.
     publishes: Arc<Semaphore>,
 }
@@ -60,7 +57,6 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
     let api = Arc::new(Api {
         repeats: Repeats::new(limits.idempotency_keys as usize),
         publishes: Arc::new(Semaphore::new(limits.private_connections as usize)),
-        stamping: Mutex::new(()),
         token,
         hub,
     });
@@ -80,7 +76,9 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
     let opaque = Router::new()
         .route("/v1/sessions/{id}/state", get(sessions::state).put(sessions::set_state))
         .route_layer(from_fn(guard::opaque_only));
+    let peers = crate::peer::routes().with_state(api.hub.clone());
     json.merge(opaque)
+        .merge(peers)
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(from_fn_with_state(api.clone(), guard::admit))

@@ -2,13 +2,13 @@
 //! has numbered it.
 
 use super::Api;
-use super::fleet;
 use super::input::{self, JsonBody, NoParams};
 use super::problem::Refusal;
 use super::repeats::{self, Ticket, Turn};
 use crate::auth;
 use crate::hub::calls::{Call, CallError};
 use crate::message::Message;
+use crate::peer::{self, FanOutcome};
 use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
@@ -143,19 +143,18 @@ async fn to_session(api: &Api, session: SessionId, message: Message) -> Result<P
 }
 
 async fn to_many(api: &Api, to: Target, message: Message, scope: Scope) -> PublishAnswer {
-    let (sessions, peers) = {
-        // Peers must get this hub's messages in the order of their stamps.
-        let _in_order = api.stamping.lock().await;
-        let (entry, sessions) = {
-            let mut fan = api.hub.fan.lock();
-            let entry = fan.stamp(to, message);
-            let sessions = fan.apply(&api.hub, entry.clone());
-            (entry, sessions)
-        };
-        (sessions as u64, fleet::hand_over(&api.hub, entry, scope))
-    };
-    let peers = peers.await;
-    PublishAnswer { sessions: sessions + peers.sessions, hubs: 1 + peers.hubs, unreachable: peers.unreachable }
+    let hub = &api.hub;
+    match scope {
+        Scope::Fleet => {
+            let FanOutcome { sessions, hubs, unreachable } = peer::publish_everywhere(hub, to, message).await;
+            PublishAnswer { sessions, hubs, unreachable: unreachable.iter().map(ToString::to_string).collect() }
+        }
+        Scope::Hub => {
+            let mut fan = hub.fan.lock();
+            let entry = fan.stamp_staying(to, message);
+            PublishAnswer { sessions: fan.apply(hub, entry) as u64, hubs: 1, unreachable: Vec::new() }
+        }
+    }
 }
 
 /// The first one with this key was passed to a hub that did not answer. It is not sent again: it may have

@@ -19,6 +19,9 @@ use tidegate_protocol::replay::{Payload, ReplayLimits};
 use tidegate_protocol::session::State;
 use tidegate_protocol::session::record::Record;
 
+/// Marks the origin of messages that stay on one hub. Incarnations are milliseconds of Unix time, so none has it.
+const STAYS: u64 = 1 << 63;
+
 /// A fleet-wide message with its stamp.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
@@ -39,7 +42,7 @@ pub struct Ledger(Mutex<Fan>);
 impl Ledger {
     /// An empty ledger for this run of the hub.
     pub fn new(own: Incarnation, ring_messages_max: usize, ring_bytes_max: usize) -> Self {
-        Self(Mutex::new(Fan { own, applied: BTreeMap::from([(own, 0)]), ring: VecDeque::new(), ring_bytes: 0, ring_messages_max, ring_bytes_max }))
+        Self(Mutex::new(Fan { own, applied: BTreeMap::from([(own, 0), (staying(own), 0)]), ring: VecDeque::new(), ring_bytes: 0, ring_messages_max, ring_bytes_max }))
     }
 
     /// The lock.
@@ -61,9 +64,19 @@ pub struct Fan {
 
 impl Fan {
     /// Stamps a message that was posted to this hub.
-    pub fn stamp(&mut self, to: Target, message: Message) -> Entry {
-        let n = self.applied.get(&self.own).copied().unwrap_or(0) + 1;
-        Entry { origin: self.own, n, to, message }
+    pub fn stamp(&self, to: Target, message: Message) -> Entry {
+        self.stamped(self.own, to, message)
+    }
+
+    /// Stamps a message that stays on this hub. It has numbers of its own: one that peers never get must
+    /// not look like a gap to them, nor reach sessions that come later from elsewhere.
+    pub fn stamp_staying(&self, to: Target, message: Message) -> Entry {
+        self.stamped(staying(self.own), to, message)
+    }
+
+    fn stamped(&self, origin: Incarnation, to: Target, message: Message) -> Entry {
+        let n = self.applied.get(&origin).copied().unwrap_or(0) + 1;
+        Entry { origin, n, to, message }
     }
 
     /// The last stamp of this hub: what it tells its peers when it meets them.
@@ -127,6 +140,8 @@ impl Fan {
                     short |= kept < here - *had;
                 }
                 Some(here) if here == *had => {}
+                // What stayed on another hub means nothing here.
+                None if origin.0 & STAYS != 0 => {}
                 Some(_) | None => {
                     record.applied.insert(origin.to_string(), *had);
                 }
@@ -152,6 +167,10 @@ fn declare_gap(hub: &Hub, cell: &Cell, inner: &Inner) {
     let (Some(conn), Some(record)) = (&inner.conn, inner.session.record()) else { return };
     let at = record.outbox.end();
     conn.send(&ServerFrame::Gap { from: at, to: at, why: "fan_ring_short".into() });
+}
+
+fn staying(run: Incarnation) -> Incarnation {
+    Incarnation(run.0 | STAYS)
 }
 
 fn deliver(hub: &Hub, cell: &Cell, entry: &Entry) -> bool {
