@@ -18,6 +18,7 @@ use futures_util::{SinkExt, StreamExt};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tidegate_protocol::close::{self, Close, client_ends_session};
 use tidegate_protocol::frame::{ClientFrame, Hello, ServerFrame, Text, sort};
@@ -62,6 +63,7 @@ enum End {
 }
 
 /// Where the connection is in its life; the picture stands at the top.
+#[derive(Debug)]
 enum Life {
     Waiting { until: Instant, request: Box<Request> },
     Greeted { until: Instant },
@@ -69,6 +71,7 @@ enum Life {
 }
 
 /// A served session's small change.
+#[derive(Debug)]
 struct Serving {
     cell: Arc<Cell>,
     /// Up to where taken messages were acked.
@@ -79,24 +82,44 @@ struct Serving {
     held: Option<WsMessage>,
 }
 
+/// Everything of one connection, in one allocation: what an async function takes by value it would
+/// keep twice.
+#[derive(Debug)]
+pub struct Worker {
+    hub: Arc<Hub>,
+    conn: Arc<Conn>,
+    socket: Socket,
+    life: Life,
+}
+
+impl Worker {
+    /// A connection that was just upgraded.
+    pub fn new(hub: Arc<Hub>, conn: Arc<Conn>, socket: Socket, request: Request) -> Box<Self> {
+        let until = Instant::now() + Duration::from_millis(hub.config.limits.hello_ms);
+        Box::new(Self { hub, conn, socket, life: Life::Waiting { until, request: Box::new(request) } })
+    }
+}
+
 /// Serves one connection to its end.
-pub async fn run(hub: Arc<Hub>, conn: Arc<Conn>, mut socket: Socket, request: Box<Request>) {
-    let until = Instant::now() + Duration::from_millis(hub.config.limits.hello_ms);
-    let mut life = Life::Waiting { until, request };
-    let end = work(&hub, &conn, &mut socket, &mut life).await;
+pub async fn run(mut worker: Box<Worker>) {
+    let Worker { hub, conn, socket, life } = &mut *worker;
+    let end = work(hub, conn, socket, life).await;
     let cell = match life {
-        Life::Serving(serving) => Some(serving.cell),
+        Life::Serving(serving) => Some(serving.cell.clone()),
         Life::Waiting { .. } | Life::Greeted { .. } => None,
     };
     if let (End::Gone(true), Some(cell)) = (&end, &cell) {
-        cell.feed(&hub, Event::Bye { conn: conn.id });
+        cell.feed(hub, Event::Bye { conn: conn.id });
     }
     // The session is told first, so that its client, quick to come back, finds it detached.
-    hub.disconnect(&conn, cell.as_ref());
+    hub.disconnect(conn, cell.as_ref());
     match end {
-        End::Close(code, why) => say_goodbye(&hub, &mut socket, code, &why).await,
+        End::Close(code, why) => Box::pin(say_goodbye(hub, socket, code, &why)).await,
         // The answer to a close waits in the socket's buffer.
-        End::Gone(_) => drop(tokio::time::timeout(Duration::from_millis(hub.config.limits.close_ms), socket.flush()).await),
+        End::Gone(_) => {
+            let flush = tokio::time::timeout(Duration::from_millis(hub.config.limits.close_ms), socket.flush());
+            drop(Box::pin(flush).await);
+        }
     }
 }
 
@@ -232,7 +255,13 @@ async fn feed(socket: &mut Socket, message: WsMessage) -> Result<(), End> {
 
 /// A write that makes no progress for long is a slow consumer; its session waits, detached.
 async fn stalling(write: impl Future<Output = Result<(), WsError>>) -> Result<(), End> {
-    match tokio::time::timeout(Duration::from_millis(WRITE_STALL_MS), write).await {
+    let mut write = std::pin::pin!(write);
+    // Nearly always the kernel takes it at once; the timer and its memory exist only while it does not.
+    let first = std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await;
+    if let Poll::Ready(written) = first {
+        return written.map_err(|_| End::Gone(false));
+    }
+    match Box::pin(tokio::time::timeout(Duration::from_millis(WRITE_STALL_MS), write)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Gone(false)),
         Err(_) => Err(close(Close::SlowConsumer, "nothing was read for too long")),
@@ -284,7 +313,8 @@ async fn on_read(hub: &Arc<Hub>, conn: &Arc<Conn>, life: &mut Life, read: Option
                 return Ok(());
             }
             let hello = first_frame(hub, message)?;
-            hello::greet(hub, conn, request, hello).await;
+            // Boxed, as are the farewells: rare and large, they must not widen every idle connection's future.
+            Box::pin(hello::greet(hub, conn, request, hello)).await;
             *life = Life::Greeted { until: Instant::now() + Duration::from_millis(ANSWER_MS) };
             Ok(())
         }
@@ -384,4 +414,21 @@ fn on_frame(hub: &Arc<Hub>, conn: &Conn, serving: &Serving, frame: ClientFrame) 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what an async function returns, without calling it.
+    fn future_bytes<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_costs_one_small_future_and_one_worker() {
+        let (future, worker) = (future_bytes(run), size_of::<Worker>());
+        assert!(future <= 1024, "the connection's future has {future} bytes; at most 1024");
+        assert!(worker <= 512, "its worker has {worker} bytes; at most 512");
+    }
 }

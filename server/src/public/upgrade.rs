@@ -42,7 +42,7 @@ pub(super) async fn answer(hub: Arc<Hub>, remote: SocketAddr, mut request: Reque
     let Some(accept) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
         return Ok(refuse(StatusCode::BAD_REQUEST, "this upgrade has no Sec-WebSocket-Key"));
     };
-    let asked = asked(&request, remote);
+    let asked = asked(&hub, &request, remote);
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
@@ -71,7 +71,8 @@ async fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, remote:
     let config = config(hub);
     let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
     // A task of its own, so that nothing of the HTTP part stays on its stack.
-    tokio::spawn(connection::run(hub.clone(), hub.connect(remote), socket, Box::new(asked)));
+    let conn = hub.connect(remote);
+    tokio::spawn(connection::run(connection::Worker::new(hub.clone(), conn, socket, asked)));
 }
 
 fn config(hub: &Hub) -> WebSocketConfig {
@@ -145,8 +146,19 @@ fn origin_allowed(hub: &Hub, headers: &HeaderMap) -> bool {
     }
 }
 
-/// What of the request belongs to the session.
-fn asked(request: &Request<Incoming>, remote: SocketAddr) -> Asked {
+/// What of the request belongs to the session. Headers are kept for the app alone, so without one they cost nothing.
+fn asked(hub: &Hub, request: &Request<Incoming>, remote: SocketAddr) -> Asked {
+    let headers = if hub.config.app.is_some() || hub.config.app_events.is_some() { kept(request, remote) } else { BTreeMap::new() };
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    Asked {
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().map(str::to_owned),
+        headers,
+        bearer: bearer.map(|jwt| tidegate_protocol::id::ResumeToken(jwt.to_owned())),
+    }
+}
+
+fn kept(request: &Request<Incoming>, remote: SocketAddr) -> BTreeMap<String, String> {
     let mut headers: BTreeMap<String, String> = HEADERS_KEPT
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), request.headers().get(*name)?.to_str().ok()?.to_owned())))
@@ -156,13 +168,7 @@ fn asked(request: &Request<Incoming>, remote: SocketAddr) -> Asked {
     if let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) {
         headers.insert("x-forwarded-host".into(), host.to_owned());
     }
-    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    Asked {
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().map(str::to_owned),
-        headers,
-        bearer: bearer.map(|jwt| tidegate_protocol::id::ResumeToken(jwt.to_owned())),
-    }
+    headers
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {
