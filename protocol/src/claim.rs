@@ -19,7 +19,7 @@ use crate::position::Generation;
 use crate::replay::Payload;
 use crate::session::RETRY_MOVING_MS;
 use crate::session::record::{HelloFacts, Record, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// How long hubs have to answer `locate`, in milliseconds.
 pub const LOCATE_MS: u64 = 500;
@@ -30,13 +30,25 @@ pub const HOPS_MAX: u8 = 4;
 /// What a client is told to wait when a hub is silent, in milliseconds.
 pub const RETRY_SILENT_MS: u64 = 1_000;
 
+/// What each hub said; `None`: no answer yet.
+type Answers = BTreeMap<HubId, Option<Knowledge>>;
+
+/// A tombstone that led on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Trail {
+    from: HubId,
+    to: HubId,
+    /// Whether the hub that it led to turned out to have lost the session.
+    lost: bool,
+}
+
 /// Where a claim is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Search {
     /// Everyone was asked; `None`: no answer yet.
-    Locating(BTreeMap<HubId, Option<Knowledge>>),
+    Locating(Answers),
     /// The owner was asked; the answers so far are kept for the next hop.
-    Claiming(HubId, BTreeMap<HubId, Option<Knowledge>>),
+    Claiming(HubId, Answers),
     /// Answered.
     Done,
 }
@@ -50,8 +62,7 @@ pub struct Claim {
     hello: HelloFacts,
     orphaned: bool,
     hops: u8,
-    /// Who was asked again because a trail led there: whoever says unknown to that has lost it.
-    asked_again: BTreeSet<HubId>,
+    trail: Option<Trail>,
     search: Search,
 }
 
@@ -91,18 +102,10 @@ impl Claim {
         hubs: impl IntoIterator<Item = HubId>,
         out: &mut Vec<Step<M>>,
     ) -> Self {
-        let asked: BTreeMap<HubId, Option<Knowledge>> = hubs.into_iter().map(|hub| (hub, None)).collect();
+        let asked: Answers = hubs.into_iter().map(|hub| (hub, None)).collect();
         out.extend(asked.keys().map(|hub| Step::Say(*hub, PeerMessage::Locate { session, claim })));
-        let mut begun = Self {
-            session,
-            claim,
-            conn,
-            hello,
-            orphaned,
-            hops: 0,
-            asked_again: BTreeSet::new(),
-            search: Search::Locating(asked),
-        };
+        let mut begun =
+            Self { session, claim, conn, hello, orphaned, hops: 0, trail: None, search: Search::Locating(asked) };
         begun.decide(false, out);
         begun
     }
@@ -149,14 +152,12 @@ impl Claim {
         self.decide(false, out);
     }
 
-    /// A peer is known to have no memory of before (new incarnation), or is forgotten: that is knowledge, too.
-    pub fn on_gone<M: Payload>(&mut self, hub: HubId, out: &mut Vec<Step<M>>) {
-        if let Search::Claiming(at, answers) = &mut self.search
-            && *at == hub
-        {
-            self.search = Search::Locating(std::mem::take(answers));
+    /// A peer is forgotten, or back under a new incarnation. What the others said may be from before
+    /// they heard of it, and a new run may have taken the session up from its disk: ask everybody afresh.
+    pub fn on_gone<M: Payload>(&mut self, _hub: HubId, out: &mut Vec<Step<M>>) {
+        if !self.is_done() {
+            self.retry(RETRY_MOVING_MS, "locating", out);
         }
-        self.on_located(hub, Knowledge::Unknown, out);
     }
 
     /// [`LOCATE_MS`] have passed: who has not answered is silent.
@@ -190,23 +191,34 @@ impl Claim {
             Refusal::NotOwner(knowledge) => {
                 let mut answers = std::mem::take(answers);
                 answers.insert(hub, Some(knowledge));
-                // The trail led on: whoever it leads to is asked again, for it was asked before this answer.
-                if let Knowledge::MovedTo(next, _) = knowledge
-                    && !matches!(answers.get(&next), Some(Some(Knowledge::Owner(_))))
-                {
-                    let lost =
-                        self.asked_again.contains(&next) && answers.get(&next) == Some(&Some(Knowledge::Unknown));
-                    if lost {
-                        // It lost the session, and the one that gave it away has nothing left. (An
-                        // `unknown` from before the trail was known only said that it was too early.)
-                        self.search = Search::Done;
-                        out.push(Step::Reset { why: "owner_lost", record: None });
-                        return;
-                    }
-                    self.asked_again.insert(next);
-                    answers.insert(next, None);
-                    out.push(Step::Say(next, PeerMessage::Locate { session: self.session, claim: self.claim }));
-                }
+                self.follow(hub, knowledge, answers, out);
+            }
+        }
+    }
+
+    /// The trail leads on. An `unknown` from a hub that was claimed at, because a trail led there, is
+    /// fresh, unlike its answer to `locate`, which may be older than the trail: it has lost the
+    /// session. Then whoever gave it away is asked for what it still holds.
+    fn follow<M: Payload>(&mut self, hub: HubId, knowledge: Knowledge, answers: Answers, out: &mut Vec<Step<M>>) {
+        match knowledge {
+            Knowledge::MovedTo(next, _) if self.trail.is_some_and(|trail| trail.lost && trail.to == next) => {
+                self.search = Search::Done;
+                out.push(Step::Reset { why: "owner_lost", record: None });
+            }
+            Knowledge::MovedTo(next, _) => {
+                self.trail = Some(Trail { from: hub, to: next, lost: false });
+                self.claim_at(next, answers, out);
+            }
+            Knowledge::Unknown if self.trail.is_some_and(|trail| trail.to == hub) => {
+                let from = self.trail.map_or(hub, |trail| trail.from);
+                self.trail = Some(Trail { from, to: hub, lost: true });
+                self.claim_at(from, answers, out);
+            }
+            Knowledge::Unknown
+            | Knowledge::Copy(_)
+            | Knowledge::MovedTo(..)
+            | Knowledge::Owner(_)
+            | Knowledge::Ended(_) => {
                 self.search = Search::Locating(answers);
                 self.decide(false, out);
             }
@@ -245,10 +257,10 @@ impl Claim {
             Knowledge::Owner(generation) => Some(generation),
             Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::MovedTo(..) | Knowledge::Ended(_) => None,
         });
-        let target = owner.or_else(|| if all_in || silence { self.trail() } else { None });
+        let target = owner.or_else(|| if all_in || silence { trail(answers) } else { None });
         if let Some(hub) = target {
-            self.claim_at(hub, out);
-            return;
+            let answers = std::mem::take(answers);
+            return self.claim_at(hub, answers, out);
         }
         if !all_in && !silence {
             return;
@@ -264,29 +276,11 @@ impl Claim {
         }
     }
 
-    /// Without an owner's answer: whoever holds data, or a trail. `Ended` is knowledge that nothing is left.
-    fn trail(&self) -> Option<HubId> {
-        let Search::Locating(answers) = &self.search else { return None };
-        let ended = best(answers, |knowledge| match knowledge {
-            Knowledge::Ended(generation) => Some(generation),
-            Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::MovedTo(..) | Knowledge::Owner(_) => None,
-        });
-        if ended.is_some() {
-            return None;
-        }
-        best(answers, |knowledge| match knowledge {
-            Knowledge::Copy(generation) | Knowledge::MovedTo(_, generation) => Some(generation),
-            Knowledge::Unknown | Knowledge::Owner(_) | Knowledge::Ended(_) => None,
-        })
-    }
-
-    fn claim_at<M: Payload>(&mut self, hub: HubId, out: &mut Vec<Step<M>>) {
+    fn claim_at<M: Payload>(&mut self, hub: HubId, answers: Answers, out: &mut Vec<Step<M>>) {
         if self.hops >= HOPS_MAX {
             self.retry(RETRY_SILENT_MS, "locating", out);
             return;
         }
-        let Search::Locating(answers) = &mut self.search else { return };
-        let answers = std::mem::take(answers);
         self.hops += 1;
         self.search = Search::Claiming(hub, answers);
         out.push(Step::Say(
@@ -296,14 +290,29 @@ impl Claim {
                 claim: self.claim,
                 hello: self.hello,
                 versions: vec![SNAPSHOT_VERSION],
-                orphaned: self.orphaned,
+                orphaned: self.orphaned || self.trail.is_some_and(|trail| trail.lost),
             },
         ));
     }
 }
 
+/// Without an owner's answer: whoever holds data, or a trail. `Ended` is knowledge that nothing is left.
+fn trail(answers: &Answers) -> Option<HubId> {
+    let ended = best(answers, |knowledge| match knowledge {
+        Knowledge::Ended(generation) => Some(generation),
+        Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::MovedTo(..) | Knowledge::Owner(_) => None,
+    });
+    if ended.is_some() {
+        return None;
+    }
+    best(answers, |knowledge| match knowledge {
+        Knowledge::Copy(generation) | Knowledge::MovedTo(_, generation) => Some(generation),
+        Knowledge::Unknown | Knowledge::Owner(_) | Knowledge::Ended(_) => None,
+    })
+}
+
 /// The hub with the highest generation among those that `pick` likes.
-fn best(answers: &BTreeMap<HubId, Option<Knowledge>>, pick: impl Fn(Knowledge) -> Option<Generation>) -> Option<HubId> {
+fn best(answers: &Answers, pick: impl Fn(Knowledge) -> Option<Generation>) -> Option<HubId> {
     answers.iter().filter_map(|(hub, answer)| Some((pick((*answer)?)?, *hub))).max().map(|(_, hub)| hub)
 }
 
@@ -354,20 +363,42 @@ mod tests {
         assert_eq!(out, [Step::Reset { why: "owner_lost", record: None }]);
     }
 
+    fn moved(to: HubId) -> Refusal {
+        Refusal::NotOwner(Knowledge::MovedTo(to, Generation(2)))
+    }
+
     #[test]
-    fn unknown_from_before_the_trail_was_known_is_asked_again_before_a_reset() {
+    fn an_unknown_from_before_the_trail_was_known_is_not_believed() {
         let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
         claim.on_located(B, Knowledge::Unknown, &mut out);
         claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-        let trail = Refusal::NotOwner(Knowledge::MovedTo(B, Generation(2)));
-        claim.on_refused(A, trail, &mut out);
+        claim.on_refused(A, moved(B), &mut out);
+        claim.on_located(B, Knowledge::Unknown, &mut out);
         assert!(
-            matches!(out[..], [Step::Say(A, _), Step::Say(B, PeerMessage::Locate { .. })]),
+            matches!(out[..], [Step::Say(A, PeerMessage::Claim { .. }), Step::Say(B, PeerMessage::Claim { .. })]),
             "B may have it by now: {out:?}"
         );
+    }
+
+    #[test]
+    fn a_successor_that_lost_it_leads_back_to_what_its_predecessor_still_holds_and_then_to_a_reset() {
+        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
+        claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
         claim.on_located(B, Knowledge::Unknown, &mut out);
-        claim.on_refused(A, trail, &mut out);
-        assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "now B has lost it");
+        claim.on_refused(A, moved(B), &mut out);
+        out.clear();
+        claim.on_refused(B, Refusal::NotOwner(Knowledge::Unknown), &mut out);
+        assert!(matches!(out[..], [Step::Say(A, PeerMessage::Claim { orphaned: true, .. })]), "{out:?}");
+        claim.on_refused(A, moved(B), &mut out);
+        assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "A has nothing left");
+    }
+
+    #[test]
+    fn a_hub_that_comes_back_makes_all_answers_stale() {
+        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
+        claim.on_located(A, Knowledge::Unknown, &mut out);
+        claim.on_gone(B, &mut out);
+        assert!(matches!(out[..], [Step::Retry { .. }]), "its new run may have taken the session up: {out:?}");
     }
 
     #[test]

@@ -100,7 +100,6 @@ impl<M: Payload> Client<M> {
             (Stage::Greeted | Stage::Dialling, Some(_)) => Report::Resumed { hub },
         };
         self.thread = Some(self.continued(&welcome, turn));
-        self.outbox.ack(welcome.received);
         self.link = Link::Up {
             live: Live {
                 conn: new.conn,
@@ -112,7 +111,9 @@ impl<M: Payload> Client<M> {
             },
         };
         turn.then(Action::Report(report));
-        for message in self.outbox.iter() {
+        // Counted is not taken: what lies below `received` is not sent again, and yet kept until its ack.
+        let counted = welcome.received.since(self.outbox.base()) as usize;
+        for message in self.outbox.iter().skip(counted) {
             turn.then(Action::Message(new.conn, message.clone()));
         }
     }

@@ -9,7 +9,7 @@ use tidegate_protocol::claim::{Claim, Step};
 use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::{Hello, Old, ServerFrame, Welcome, WireLimits};
 use tidegate_protocol::id::{ConnectionId, DrainId, HubId, ResumeToken, SessionId};
-use tidegate_protocol::peer::{ClaimId, PeerMessage};
+use tidegate_protocol::peer::{ClaimId, Knowledge, PeerMessage};
 use tidegate_protocol::position::{Epoch, Generation, Offset};
 use tidegate_protocol::replay::ReplayLimits;
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
@@ -177,13 +177,21 @@ impl World {
         }
         if let (Mutant::CommitWithoutHeld, PeerMessage::Snapshot { handover, .. }) = (self.mutant, &message) {
             let held = PeerMessage::Held { session: SESSION, handover: *handover };
-            self.net.post(Parcel { from, to, to_run: self.hubs[from].knows[to], message });
+            self.post(from, to, message);
             return self.feed(from, Event::Peer { from: hub_id(to), message: held });
         }
         if to == from {
             return self.hear(from, from, message);
         }
-        self.net.post(Parcel { from, to, to_run: self.hubs[from].knows[to], message });
+        self.post(from, to, message);
+    }
+
+    /// A run of a hub hears nothing that was meant for an earlier one.
+    fn post(&mut self, from: usize, to: usize, message: PeerMessage<u8>) {
+        let to_run = self.hubs[from].knows[to];
+        if to_run == self.hubs[to].run || self.mutant == Mutant::NoIncarnationFence {
+            self.net.post(Parcel { from, to, to_run, message });
+        }
     }
 
     /// A word from a peer arrives.
@@ -269,7 +277,8 @@ impl World {
             pipe.write(Down::Frame(Box::new(frame)));
             pipe.hub_open
         });
-        self.hubs[hub].acked = received.0 as u8;
+        // The client is told again what was taken: an ack may have been lost with its old connection.
+        self.hubs[hub].acked = 0;
         if !there {
             self.feed(hub, Event::ConnectionLost { conn });
         }
@@ -427,7 +436,6 @@ impl World {
     /// A parked session is taken up by the process that parked it.
     pub fn take_up(&mut self, hub: usize) {
         if let Disk::Parked(record, _) = std::mem::replace(&mut self.hubs[hub].disk, Disk::TakenUp) {
-            self.hubs[hub].acked = record.taken().0 as u8;
             self.feed(hub, Event::TakenUp(record));
         }
     }
@@ -534,7 +542,7 @@ impl World {
         if self.mutant == Mutant::SilenceIsKnowledge {
             self.with_claim(hub, id, |claim, out| {
                 let silent: Vec<_> = claim.silent().collect();
-                silent.into_iter().for_each(|hub| claim.on_gone(hub, out));
+                silent.into_iter().for_each(|hub| claim.on_located(hub, Knowledge::Unknown, out));
             });
         }
         self.with_claim(hub, id, |claim, out| claim.on_silence(out));
@@ -581,5 +589,5 @@ pub fn fresh(hub: usize, conn: ConnectionId, out: &mut Vec<Action<u8>>) -> Sessi
 
 /// Whether a hello may be treated as one of a client that has waited long enough.
 pub fn may_be_orphaned(hello: &Hello) -> bool {
-    hello.old == Old::Lost
+    hello.old == Old::Lost && hello.token.is_some()
 }

@@ -10,6 +10,9 @@ use tidegate_protocol::session::{State, Timer};
 /// So many rounds are enough for every way back; none needs half of it.
 const ROUNDS_MAX: usize = 400;
 
+/// After so many visits in vain the client has waited `orphan_after_ms`.
+const VISITS_PATIENT: usize = 8;
+
 /// How a recovery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -37,7 +40,7 @@ pub fn recover(world: &World) -> Ending {
         if world.client.over {
             return Ending::Told;
         }
-        if quick(&mut world) {
+        if quick(&mut world, visits < VISITS_PATIENT) {
             continue;
         }
         if is_whole(&world) {
@@ -61,7 +64,7 @@ fn is_whole(world: &World) -> bool {
 }
 
 /// What happens within a round trip. False: all quiet.
-fn quick(world: &mut World) -> bool {
+fn quick(world: &mut World, patient: bool) -> bool {
     if world.net.len() > 0 {
         world.apply(&Step::Arrive(0));
         return true;
@@ -72,7 +75,7 @@ fn quick(world: &mut World) -> bool {
     }
     let may_read = |pipe: &&Pipe| world.hub_may_read(pipe);
     if let Some(id) = world.pipes.iter().find(may_read).map(|pipe| pipe.id) {
-        world.apply(&Step::HubReads(id));
+        world.apply(&if patient { Step::HubReads(id) } else { Step::HubReadsOrphan(id) });
         return true;
     }
     for hub in 0..world.hubs.len() {

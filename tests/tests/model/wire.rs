@@ -156,8 +156,12 @@ impl Pipe {
             self.up.clear();
         }
         self.down.clear();
-        self.send(Up::Cut);
-        self.write(Down::Cut);
+        if self.hub_open {
+            self.up.push_back(Up::Cut);
+        }
+        if self.client_open {
+            self.down.push_back(Down::Cut);
+        }
     }
 
     /// Whether nobody will look at it again.

@@ -197,8 +197,7 @@ impl World {
             }
             if self.hub_may_read(pipe) {
                 steps.push(Step::HubReads(id));
-                let orphan = |hello: &Hello| may_be_orphaned(hello) && hello.token.is_some();
-                if self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if orphan(hello)) {
+                if self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if may_be_orphaned(hello)) {
                     steps.push(Step::HubReadsOrphan(id));
                 }
             }
@@ -315,7 +314,7 @@ impl World {
             Step::ClientReads(id) => self.client_reads(id),
             Step::HubReads(id) => self.hub_reads(id, false),
             Step::HubReadsOrphan(id) => {
-                self.budget.orphans -= 1;
+                self.budget.orphans = self.budget.orphans.saturating_sub(1);
                 self.hub_reads(id, true);
             }
             Step::Cut { id, lose_up } => {
@@ -390,7 +389,7 @@ impl World {
                 self.client_reads(id);
                 continue;
             }
-            let orphan = |pipe: &Pipe| self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(_))));
+            let orphan = |pipe: &Pipe| self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if may_be_orphaned(hello));
             let hears = |pipe: &&Pipe| self.grain.hub_reads_at_once && self.hub_may_read(pipe) && !orphan(pipe);
             if let Some(id) = self.pipes.iter().find(hears).map(|pipe| pipe.id) {
                 self.hub_reads(id, false);
@@ -515,7 +514,7 @@ impl World {
                 self.population[hub] = 1;
                 self.begin(hub, out);
             }
-            Up::Frame(ClientFrame::Hello(hello)) => self.greet(hub, id, &hello, orphaned),
+            Up::Frame(ClientFrame::Hello(hello)) => self.greet(hub, id, &hello, orphaned && may_be_orphaned(&hello)),
             Up::Frame(ClientFrame::Ack { received }) => self.feed(hub, Event::Acked { conn, received }),
             Up::Frame(_) | Up::Message(_) => {}
             Up::Close(code) if client_ends_session(code) => {
