@@ -229,7 +229,8 @@ impl Table {
             By::Coming(_) if new_run => None,
             By::Coming(_) => before.and_then(Peer::said).and_then(|said| said.answered),
         };
-        let was_refused = before.and_then(Peer::said).filter(|_| !new_run).map_or(0, |said| said.hello.refused);
+        // What was refused before this hub looked is nobody's business here.
+        let was_refused = before.and_then(Peer::said).filter(|_| !new_run).map_or(hello.refused, |said| said.hello.refused);
         let said = Box::new(Said {
             hello: Hello { known: Vec::new(), ..hello.clone() },
             refused: hello.refused.saturating_sub(was_refused),

@@ -1,0 +1,101 @@
+//! Who is believed.
+
+use super::*;
+use crate::keys::{PEER_AUTH_WINDOW_MS, PeerAuth};
+use crate::peer::post::{json, unix_ms};
+use crate::peer::wire::{GOODBYE, Goodbye, HELLO, MESSAGES, Messages};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tidegate_protocol::control::Problem;
+use tidegate_protocol::id::{HubId, Incarnation};
+
+/// Posts with these headers; gives status and problem.
+fn post(to: &Running, path: &str, headers: HeaderMap, body: Bytes) -> (StatusCode, Problem) {
+    to.wait(async {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let mut request = http::Request::post(format!("{}{path}", to.url)).body(Full::new(body)).expect("a request");
+        *request.headers_mut() = headers;
+        let (head, body) = client.request(request).await.expect("an answer").into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        assert_eq!(head.headers[http::header::CONTENT_TYPE], Problem::CONTENT_TYPE, "{}", String::from_utf8_lossy(&body));
+        (head.status, serde_json::from_slice(&body).expect("a problem"))
+    })
+}
+
+fn stranger(letter: &str) -> PeerAuth {
+    PeerAuth::new(&ClusterKeys::from_secrets([letter.repeat(40).into_bytes()]), HubId(1))
+}
+
+fn signed(by: &PeerAuth, path: &str, body: &[u8], now: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    by.sign_request(&Method::POST, path, None, body, now, &mut headers);
+    headers
+}
+
+fn rejected(hub: &Running) -> u64 {
+    let text = hub.hub.metrics.render();
+    let line = text.lines().find_map(|line| line.strip_prefix("tidegate_rejected_total{why=\"peer_call\"} "));
+    line.expect("the counter").parse().expect("a count")
+}
+
+#[test]
+fn an_unsigned_a_forged_a_replayed_and_a_late_call_are_refused_and_counted() {
+    let stage = Stage::new();
+    let a = stage.start("a", &[]);
+    let body = json(&Goodbye { from: HubId(1), incarnation: Incarnation(1) });
+    let (status, problem) = post(&a, GOODBYE, HeaderMap::new(), body.clone());
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(problem.detail.contains("tidegate-peer-time is missing"), "{problem:?}");
+
+    let (status, problem) = post(&a, GOODBYE, signed(&stranger("x"), GOODBYE, &body, unix_ms()), body.clone());
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(problem.detail.contains("--cluster-key-file"), "{problem:?}");
+
+    let late = signed(&stranger("k"), GOODBYE, &body, unix_ms() - PEER_AUTH_WINDOW_MS - 5_000);
+    let (status, problem) = post(&a, GOODBYE, late, body.clone());
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(problem.detail.contains("clock"), "{problem:?}");
+
+    // A call that is believed and refused for what it says is used up all the same.
+    let body = json(&Messages { from: HubId(1), incarnation: Incarnation(1), messages: vec![] });
+    let headers = signed(&stranger("k"), MESSAGES, &body, unix_ms());
+    let (status, problem) = post(&a, MESSAGES, headers.clone(), body.clone());
+    assert_eq!(status, StatusCode::CONFLICT, "a run that was never met: {problem:?}");
+    let (status, problem) = post(&a, MESSAGES, headers, body);
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(problem.detail.contains("seen before"), "{problem:?}");
+    assert_eq!(rejected(&a), 4);
+}
+
+#[test]
+fn a_call_for_another_hub_and_a_body_that_is_too_long_or_malformed_are_refused() {
+    let stage = Stage::new();
+    let a = stage.start("a", &["--limit-peer-body-bytes", "64KiB"]);
+    let mut headers = HeaderMap::new();
+    stranger("k").sign_request(&Method::POST, HELLO, Some(HubId(2)), b"{}", unix_ms(), &mut headers);
+    let (status, problem) = post(&a, HELLO, headers, Bytes::from_static(b"{}"));
+    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{problem:?}");
+    let long = Bytes::from(vec![b'x'; 65 << 10]);
+    let (status, problem) = post(&a, HELLO, signed(&stranger("k"), HELLO, &long, unix_ms()), long);
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(problem.detail.contains("65536"), "{problem:?}");
+    let (status, problem) = post(&a, HELLO, signed(&stranger("k"), HELLO, b"{}", unix_ms()), Bytes::from_static(b"{}"));
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(problem.detail.contains("missing field"), "{problem:?}");
+}
+
+#[test]
+fn hubs_with_different_cluster_keys_never_meet() {
+    let stage = Stage::new();
+    let a = stage.start("a", &[]);
+    std::fs::write(stage.path("cluster.key"), "z".repeat(40)).expect("a key file");
+    let b = stage.start("b", &["--peer", &a.url]);
+    until("a has refused b's hello", || rejected(&a) > 0);
+    assert_eq!(a.hub.peers.known(), []);
+    until("b knows of an address where nobody is believed", || b.hub.peers.describe().len() == 1);
+    assert_eq!(b.hub.peers.describe()[0].hub, None);
+    assert!(!b.hub.peers.all_seeds_heard());
+}

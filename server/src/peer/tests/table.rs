@@ -1,0 +1,146 @@
+//! Hubs as time passes, without a clock.
+
+use crate::peer::table::{By, Fate, Heard, News, SILENT_MS, Table};
+use crate::peer::wire::Hello;
+use http::Uri;
+use tidegate_protocol::control::HubState;
+use tidegate_protocol::id::{HubId, Incarnation};
+use tidegate_protocol::peer::SNAPSHOT_VERSION;
+use tidegate_protocol::position::Millis;
+
+const A: HubId = HubId(0xa);
+const FORGET_MS: u64 = 60_000;
+
+fn hello(run: u64) -> Hello {
+    Hello {
+        from: A,
+        incarnation: Incarnation(run),
+        version: "1.0.0".into(),
+        peer_url: None,
+        public_url: None,
+        state: HubState::Serving,
+        sessions: 0,
+        room: true,
+        refused: 0,
+        fan_last: 0,
+        versions: vec![SNAPSHOT_VERSION],
+        known: vec![],
+    }
+}
+
+fn url(port: u16) -> Uri {
+    format!("http://10.0.0.1:{port}/").parse().expect("a URL")
+}
+
+fn asked(port: u16) -> By {
+    By::Asking(url(port), 2)
+}
+
+fn news(heard: Heard) -> News {
+    match heard {
+        Heard::Taken(news) => news,
+        other => panic!("expected it to be taken, and it was {other:?}"),
+    }
+}
+
+fn table() -> Table {
+    Table::new(FORGET_MS, 3)
+}
+
+fn eligible(table: &Table, now: u64) -> bool {
+    table.successors(Millis(now)).iter().any(|peer| peer.eligible)
+}
+
+#[test]
+fn a_hub_is_met_goes_silent_is_back_and_is_forgotten_in_the_end() {
+    let mut table = table();
+    assert!(news(table.hear(Millis(0), &hello(1), asked(1))).met);
+    assert_eq!(table.tick(Millis(SILENT_MS - 1)), []);
+    assert!(eligible(&table, SILENT_MS - 1));
+    assert_eq!(table.tick(Millis(SILENT_MS)), [Fate::Silent(A, url(1))]);
+    assert!(!eligible(&table, SILENT_MS));
+    assert_eq!(table.present().count(), 1, "a silent one is waited for");
+    let back = news(table.hear(Millis(5_000), &hello(1), asked(1)));
+    assert_eq!((back.met, back.back_after_ms, back.changed), (false, Some(5_000), true));
+    table.tick(Millis(5_000 + SILENT_MS));
+    assert_eq!(table.tick(Millis(5_000 + FORGET_MS)), [Fate::Forgotten(A, Some(Incarnation(1)))]);
+    assert_eq!(table.present().count(), 0);
+    assert!(news(table.hear(Millis(70_000), &hello(1), asked(1))).met, "after silence the same run is welcome");
+}
+
+#[test]
+fn a_new_run_replaces_the_old_one_which_is_over() {
+    let mut table = table();
+    table.hear(Millis(0), &hello(1), asked(1));
+    let anew = news(table.hear(Millis(1), &hello(2), By::Coming(Some(url(2)))));
+    assert_eq!(anew.replaced, Some(Incarnation(1)));
+    assert_eq!(table.get(A).map(|peer| peer.url.clone()), Some(url(2)), "a new run may be at a new address");
+    assert!(!eligible(&table, 1), "it has not answered there yet");
+    assert_eq!(table.hear(Millis(2), &hello(1), asked(1)), Heard::Over);
+    assert_eq!(news(table.hear(Millis(3), &hello(2), asked(2))).replaced, None, "it is replaced once");
+    assert!(eligible(&table, 3));
+}
+
+#[test]
+fn after_goodbye_only_a_later_run_is_taken() {
+    let mut table = table();
+    table.hear(Millis(0), &hello(5), asked(1));
+    assert!(!table.goodbye(Millis(1), A, Incarnation(4)), "an older run's goodbye says nothing of this one");
+    assert!(table.goodbye(Millis(1), A, Incarnation(5)));
+    assert!(!table.goodbye(Millis(1), A, Incarnation(5)), "once");
+    assert_eq!(table.hear(Millis(2), &hello(5), asked(1)), Heard::Over, "a hello that was on its way");
+    assert!(!table.hearsay(Millis(2), HubId(0), &[(A, Incarnation(5), url(1))]), "and what others had heard");
+    assert!(table.hearsay(Millis(3), HubId(0), &[(A, Incarnation(6), url(1))]));
+    assert!(news(table.hear(Millis(4), &hello(6), asked(1))).met);
+}
+
+#[test]
+fn a_hub_that_others_told_of_is_waited_for_until_it_is_given_up() {
+    let mut table = table();
+    assert!(table.hearsay(Millis(0), HubId(0), &[(A, Incarnation(1), url(1)), (HubId(0), Incarnation(1), url(2))]));
+    assert_eq!(table.present().map(|(hub, _)| hub).collect::<Vec<_>>(), [A], "and never itself");
+    assert_eq!(table.acquaintances(), [], "what is only hearsay is not passed on");
+    assert_eq!(table.tick(Millis(FORGET_MS)), [Fate::Forgotten(A, None)]);
+}
+
+#[test]
+fn an_address_that_works_is_kept_and_one_that_does_not_gives_way() {
+    let mut table = table();
+    table.hear(Millis(0), &hello(1), asked(1));
+    table.hear(Millis(1), &hello(1), By::Coming(Some(url(2))));
+    assert_eq!(table.get(A).map(|peer| peer.url.clone()), Some(url(1)));
+    table.hear(Millis(SILENT_MS + 1), &hello(1), By::Coming(Some(url(2))));
+    assert_eq!(table.get(A).map(|peer| peer.url.clone()), Some(url(2)), "the first one has not answered for 3 s");
+    assert_eq!(Table::new(FORGET_MS, 3).hear(Millis(0), &hello(1), By::Coming(None)), Heard::NoWay);
+}
+
+#[test]
+fn draining_full_or_too_new_hubs_take_nobody_and_refusals_are_counted_between_hellos() {
+    for unfit in [
+        Hello { state: HubState::WillDrain, ..hello(1) },
+        Hello { room: false, ..hello(1) },
+        Hello { versions: vec![SNAPSHOT_VERSION + 1], ..hello(1) },
+    ] {
+        let mut table = table();
+        table.hear(Millis(0), &hello(1), asked(1));
+        assert!(news(table.hear(Millis(1), &unfit, asked(1))).changed, "{unfit:?}");
+        assert!(!eligible(&table, 1), "{unfit:?}");
+    }
+    let mut table = table();
+    table.hear(Millis(0), &Hello { refused: 4, ..hello(1) }, asked(1));
+    assert!(!news(table.hear(Millis(1), &Hello { refused: 6, ..hello(1) }, asked(1))).changed);
+    let admission = table.successors(Millis(1))[0].admission.expect("it is heard");
+    assert_eq!((admission.refused, admission.p99_ms), (2, 2));
+}
+
+#[test]
+fn beyond_the_limit_hubs_are_ignored() {
+    let mut table = table();
+    for id in 1..=3 {
+        news(table.hear(Millis(0), &Hello { from: HubId(id), ..hello(1) }, asked(id as u16)));
+    }
+    assert_eq!(table.hear(Millis(0), &hello(1), asked(9)), Heard::Full);
+    assert!(!table.hearsay(Millis(0), HubId(0), &[(A, Incarnation(1), url(9))]));
+    assert!(table.goodbye(Millis(1), HubId(1), Incarnation(1)));
+    assert!(news(table.hear(Millis(2), &hello(1), asked(9))).met, "there is room again");
+}
