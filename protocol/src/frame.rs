@@ -5,7 +5,8 @@
 
 use crate::id::{DrainId, HubId, ResumeToken, SessionId};
 use crate::position::{Epoch, Generation, Offset};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -42,7 +43,7 @@ pub struct Hello {
     #[serde(default)]
     pub old: Old,
     /// How many messages of this epoch the client has delivered.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "offset")]
     pub received: Offset,
     /// The epoch that `received` counts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +63,19 @@ fn first_try() -> u32 {
     1
 }
 
+/// Numbers stay below this, so that a browser can hold each of them.
+const NUMBER_END: u64 = 1 << 53;
+
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    let too_high = || D::Error::custom(format!("{number} is too high: numbers are whole and below 2^53"));
+    (number < NUMBER_END).then_some(number).ok_or_else(too_high)
+}
+
+fn offset<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
+    whole(from).map(Offset)
+}
+
 /// What a client says. Unknown fields are ignored, unknown types refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -71,6 +85,7 @@ pub enum ClientFrame {
     /// "I have everything up to here."
     Ack {
         /// How many messages of this epoch were delivered.
+        #[serde(deserialize_with = "offset")]
         received: Offset,
     },
     /// Answered by `pong`.
@@ -87,6 +102,7 @@ pub enum ClientFrame {
         /// The drain whose notice this answers.
         drain: DrainId,
         /// How long, in milliseconds from receipt.
+        #[serde(deserialize_with = "whole")]
         ms: u64,
         /// For the operator's eyes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +123,7 @@ pub enum ClientFrame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WireLimits {
     /// The largest app message, in bytes.
+    #[serde(deserialize_with = "whole")]
     pub message_bytes: u64,
 }
 
@@ -124,10 +141,13 @@ pub struct Welcome {
     /// Whether this continues a session.
     pub resumed: bool,
     /// The position at which this connection starts.
+    #[serde(deserialize_with = "offset")]
     pub from: Offset,
     /// How many of the client's messages the hub has counted.
+    #[serde(deserialize_with = "offset")]
     pub received: Offset,
     /// See README section 6.
+    #[serde(deserialize_with = "whole")]
     pub heartbeat_ms: u64,
     /// The hub that holds the session now.
     pub hub: HubId,
@@ -152,8 +172,10 @@ pub struct Notice {
     /// The language of `text`.
     pub language: String,
     /// When everything ends, in milliseconds from receipt.
+    #[serde(deserialize_with = "whole")]
     pub deadline_ms: u64,
     /// When this client will be asked to move, in milliseconds from receipt.
+    #[serde(deserialize_with = "whole")]
     pub slot_ms: u64,
 }
 
@@ -166,6 +188,7 @@ pub enum ServerFrame {
     /// Not here, not now; 1013 follows.
     Retry {
         /// When to try again, in milliseconds.
+        #[serde(deserialize_with = "whole")]
         after_ms: u64,
         /// Why, as a word.
         why: Cow<'static, str>,
@@ -180,6 +203,7 @@ pub enum ServerFrame {
     /// "I have everything up to here."
     Ack {
         /// How many of the client's messages were taken.
+        #[serde(deserialize_with = "offset")]
         received: Offset,
     },
     /// Answered by `pong`.
@@ -189,8 +213,10 @@ pub enum ServerFrame {
     /// Messages `from`+1 … `to` are lost for good.
     Gap {
         /// The last position before the gap.
+        #[serde(deserialize_with = "offset")]
         from: Offset,
         /// The position after it.
+        #[serde(deserialize_with = "offset")]
         to: Offset,
         /// Why, as a word.
         why: Cow<'static, str>,
@@ -263,6 +289,10 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 fn decode<'a, F: Deserialize<'a>>(json: &'a str) -> Result<F, FrameError> {
     if json.len() > FRAME_BYTES_MAX {
         return Err(FrameError(format!("frame of {} bytes; at most {FRAME_BYTES_MAX}", json.len())));
+    }
+    // serde would also take an array whose first element is the type.
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(FrameError("bad frame: expected one JSON object".to_owned()));
     }
     serde_json::from_str(json).map_err(|error| FrameError(format!("bad frame: {error}")))
 }
