@@ -2,13 +2,14 @@
 //! side, and does what the [`Side`] in the cell asks for (`plan`). Cancelling is dropping.
 
 use super::dial::{DialError, Dialled};
-use super::events::{self, Answer, Event, Kind, Subject};
+use super::events::{Answer, Event, Kind, Subject};
 use super::plan::Turn;
 use super::socket::{AppSocket, Step};
-use super::words::{self, EVENT_TRIES, Rest};
-use super::{Bell, Side, Stage};
+use super::posting::Posting;
+use super::words::{self, Rest};
+use super::side::{Bell, Side, Stage};
 use crate::hub::cell::{Cell, Inner};
-use crate::hub::{Hub, act, calls, fan};
+use crate::hub::{Hub, act, fan};
 use crate::message::Message;
 use crate::telemetry::Direction;
 use std::future::pending;
@@ -29,25 +30,8 @@ const STABLE_MS: u64 = 5_000;
 /// While the app settles, nobody acks: its last messages may take so many times the usual room.
 const SETTLING_ROOM: usize = 2;
 
-type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// The post under way; the number is the event's.
-pub(super) enum Posting {
-    Idle,
-    /// Waits for its turn among all sessions.
-    Queued(u64, Doing<Option<OwnedSemaphorePermit>>),
-    /// On its way.
-    Out(u64, Doing<Answer>),
-}
-
-impl Posting {
-    pub(super) fn number(&self) -> Option<u64> {
-        match self {
-            Self::Idle => None,
-            Self::Queued(n, _) | Self::Out(n, _) => Some(*n),
-        }
-    }
-}
+/// Under way; given up by dropping it.
+pub(super) type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum Happened {
     /// The bell, or a moment that was waited for.
@@ -72,7 +56,7 @@ pub(super) struct Work {
     pub(super) hub: Arc<Hub>,
     pub(super) cell: Arc<Cell>,
     pub(super) bell: Arc<Bell>,
-    subject: Arc<Subject>,
+    pub(super) subject: Arc<Subject>,
     pub(super) socket: Option<AppSocket>,
     /// Whether our close was put.
     pub(super) closing: bool,
@@ -86,7 +70,7 @@ pub(super) struct Work {
     pub(super) dials: Rest,
     pub(super) posts: Rest,
     /// The `resumed` that the app took, to be told again if it falls over before it is dialled.
-    told: Option<Event>,
+    pub(super) told: Option<Event>,
 }
 
 /// Starts the task; the side must have left `Resting` for it.
@@ -181,58 +165,6 @@ impl Work {
                 self.on_dialled(&mut cell.lock(), dialled);
             }
             Happened::Step(step) => self.on_step(&mut cell.lock(), step),
-        }
-    }
-
-    fn on_admitted(&mut self, inner: &mut Inner, n: u64, permit: Option<OwnedSemaphorePermit>) {
-        let Some((side, session)) = self.mine(inner) else { return };
-        self.posting = Posting::Idle;
-        let Some(event) = side.events.front().filter(|event| event.n == n).cloned() else { return };
-        let moving = event.kind == Kind::Moving;
-        if let (true, 0, Stage::Settling { until, .. }) = (moving, self.posts.tries, &mut side.stage) {
-            // The time is the app's: what it took to get here is not counted against it.
-            *until = Instant::now() + Duration::from_millis(self.hub.config.limits.app_moving_ms);
-        }
-        let state = match event.kind {
-            Kind::Resumed { .. } => session.record().map(|record| record.state.clone()).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let (hub, subject) = (self.hub.clone(), self.subject.clone());
-        let posted = async move {
-            let _turn = permit;
-            let body = events::body(hub.id, &subject, &event, &state);
-            drop(state);
-            events::post(&hub, body, moving).await
-        };
-        self.posting = Posting::Out(n, Box::pin(posted));
-    }
-
-    fn on_answer(&mut self, inner: &mut Inner, n: u64, answer: Answer) {
-        let Some((side, session)) = self.mine(inner) else { return };
-        let Some(event) = side.events.front().filter(|event| event.n == n).cloned() else { return };
-        let id = self.subject.session;
-        match answer {
-            Answer::Failed(why) => {
-                self.posts.after_failure(&self.hub);
-                let waited_for = matches!(event.kind, Kind::Resumed { .. } | Kind::Moving);
-                if waited_for || self.posts.tries < EVENT_TRIES {
-                    return tracing::debug!(session = %id, why, ?event, tries = self.posts.tries, "an event could not be posted");
-                }
-                tracing::error!(session = %id, why, ?event, "the app took this event in none of {EVENT_TRIES} tries: it is given up");
-            }
-            Answer::Refused(status) => tracing::warn!(session = %id, %status, ?event, "the app refused an event"),
-            // An app that answers everything with an empty 200 has no state to give, and keeps what was put.
-            Answer::Taken(state) if event.kind == Kind::Moving && !state.is_empty() => {
-                if let Some(record) = session.record_mut(true) {
-                    calls::set_final_state(&self.hub, record, state);
-                }
-            }
-            Answer::Taken(_) => {}
-        }
-        self.posts = Rest::default();
-        side.events.done(n);
-        if matches!(event.kind, Kind::Resumed { .. }) {
-            self.told = Some(event);
         }
     }
 

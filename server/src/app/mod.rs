@@ -7,47 +7,51 @@
 //! | part | what |
 //! |---|---|
 //! | `open` | a new session, before its welcome |
-//! | `link`, `plan` | the task: relays, posts, dials again, settles |
+//! | `link`, `plan`, `posting` | the task: relays, posts, dials again, settles |
 //! | `words` | its last words, and how long it rests between tries |
+//! | `side` | what the cell holds |
+//! | `notice` | news of a drain |
 //! | `socket`, `dial` | one WebSocket to the app |
 //! | `events` | what is posted |
 
 mod dial;
 mod events;
 mod link;
+mod notice;
 mod open;
 mod plan;
+mod posting;
+mod side;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use dial::DialError;
+pub use notice::{Notice, notify_all};
 pub use open::{AppError, Opened, Opening, attach, open};
+pub use side::Side;
 
 use crate::config::{Config, SettingError};
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
-use crate::message::Message;
 use crate::peer_list::PeerNames;
 use crate::tls::{self, Connector};
 use bytes::Bytes;
-use events::{Event, Kind, Queue, Subject};
+use events::{Kind, Queue, Subject};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use std::sync::{Arc, OnceLock};
+use side::{Bye, Farewell, Stage, Then};
+use std::sync::Arc;
 use std::time::Duration;
-use tidegate_protocol::id::DrainId;
 use tidegate_protocol::session::State;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long an idle connection for events is kept: below what common servers allow.
 const IDLE_MS: u64 = 4_000;
-/// Sessions that are told of a drain between two breaths.
-const NOTIFY_BURST: usize = 256;
 
 /// What all sessions share on the way to the app.
 pub struct App {
@@ -83,113 +87,6 @@ impl App {
         let posts = Arc::new(Semaphore::new(permits(limits.app_posts)));
         Ok(Self { client, tls, dials: Semaphore::new(permits(limits.app_dials)), posts })
     }
-}
-
-/// Where the link is. The task exists in every stage but `Resting`.
-///
-/// ```text
-///   Resting ── bind, something to post ──► Binding ◄── the app's socket broke ──┐
-///      ▲ ▲                                  │  │  │                             │
-///      │ └── everything posted, no --app ───┘  │  └──────── dialled ─────────► Open ── the app closed for good ──► Ending
-///      │                                       │ settle                         │ settle                             │
-///      │                                       ▼                                ▼                                    │ client has all
-///      └──── closed and answered, or late ── Settling ◄─────────────────────────┘                                    ▼ of it: End
-///                                              └── the same, and bound again meanwhile ──► Binding
-///   any ── unbind ──► the side is gone; the task says its last words and ends
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    /// No socket, no task.
-    Resting,
-    /// Posts what waits, then dials if there is an app.
-    Binding {
-        /// What the app is told in `Tidegate-Resumed`.
-        resumed: bool,
-    },
-    /// Relays.
-    Open,
-    /// The app finishes: no further message is written, the last ones are read, the state is asked for.
-    Settling {
-        /// When it is over, come what may.
-        until: Instant,
-        /// What comes then.
-        then: Then,
-    },
-    /// The app ended the session; its client gets all that was said before, then the app's code.
-    Ending {
-        /// The app's close code.
-        code: u16,
-        /// And its reason.
-        reason: String,
-    },
-}
-
-/// What comes after a settle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// The machine hears that the app has settled.
-    Settled,
-    /// The session thawed meanwhile: dial again.
-    Bind {
-        /// See [`Stage::Binding`].
-        resumed: bool,
-    },
-}
-
-/// The session's link to its app, as its cell sees it.
-#[derive(Debug)]
-pub struct Side {
-    stage: Stage,
-    events: Queue,
-    subject: Arc<Subject>,
-    bye: Option<Bye>,
-    bell: Arc<Bell>,
-}
-
-/// What the client said last, and what the app should get before it.
-#[derive(Debug)]
-struct Bye {
-    code: u16,
-    reason: String,
-    rest: Vec<Message>,
-    rest_from: u64,
-}
-
-/// The bell of the link's task; also how it knows that the side in the cell is still its own.
-#[derive(Debug, Default)]
-struct Bell {
-    rung: Notify,
-    farewell: OnceLock<Farewell>,
-}
-
-/// What the task still has to do once the side is gone.
-#[derive(Clone, Debug)]
-struct Farewell {
-    code: u16,
-    reason: String,
-    /// Client messages that no app has taken, the first of them with the offset after `rest_from`.
-    rest: Vec<Message>,
-    rest_from: u64,
-    events: Vec<Event>,
-}
-
-/// What every session's app is told of a drain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// This hub hands its sessions on.
-    Drain {
-        /// Which drain.
-        drain: DrainId,
-        /// The operator's word for it.
-        reason: String,
-        /// When it ends, in milliseconds from now.
-        deadline_ms: u64,
-    },
-    /// It does not any more.
-    Recalled {
-        /// Which drain.
-        drain: DrainId,
-    },
 }
 
 /// Whether sessions are relayed to an app.
@@ -309,45 +206,4 @@ pub fn client_bye(inner: &mut Inner, code: u16, reason: String) {
     let (Some(side), Some(record)) = (&mut inner.app, inner.session.record()) else { return };
     let rest = record.untaken.iter().cloned().collect();
     side.bye = Some(Bye { code, reason, rest, rest_from: record.taken().0 });
-}
-
-/// Tells the app of every session that is served here. Best effort: a session whose queue is full, or
-/// that is on the move, is left out.
-pub fn notify_all(hub: &Arc<Hub>, notice: &Notice) {
-    if hub.config.app_events.is_none() {
-        return;
-    }
-    let kind = match notice.clone() {
-        Notice::Drain { drain, reason, deadline_ms } => Kind::Drain { drain, reason, deadline_ms },
-        Notice::Recalled { drain } => Kind::Recalled { drain },
-    };
-    let hub = hub.clone();
-    tokio::spawn(async move {
-        for (told, cell) in hub.all_cells().into_iter().enumerate() {
-            notify(&hub, &cell, &kind);
-            if told % NOTIFY_BURST == NOTIFY_BURST - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-    });
-}
-
-fn notify(hub: &Arc<Hub>, cell: &Arc<Cell>, kind: &Kind) {
-    let mut inner = cell.lock();
-    let Inner { session, app, .. } = &mut *inner;
-    let (Some(side), State::Serving { .. }) = (app, session.state()) else { return };
-    if side.events.is_full(hub) {
-        tracing::debug!(session = %cell.id, "too many events wait for the app: it is not told of the drain");
-        return;
-    }
-    match side.stage {
-        Stage::Resting => {
-            side.events.push(session, kind.clone());
-            side.stage = Stage::Binding { resumed: true };
-            link::start(hub, cell, side, None);
-        }
-        Stage::Binding { .. } | Stage::Open => side.events.push(session, kind.clone()),
-        Stage::Settling { .. } | Stage::Ending { .. } => return,
-    }
-    side.bell.rung.notify_one();
 }

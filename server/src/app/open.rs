@@ -5,7 +5,7 @@ use super::events::{self, Answer, Event, Kind, Queue, Subject};
 use super::words;
 use super::link;
 use super::socket::AppSocket;
-use super::{Bell, Farewell, Side, Stage};
+use super::side::{Bell, Farewell, Side, Stage};
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::message::Message;

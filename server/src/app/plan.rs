@@ -1,9 +1,10 @@
 //! What the link's task does next: read from the side's stage under the cell's lock, one stage a function.
 
 use super::events::Kind;
-use super::link::{self, BATCH_BYTES, BATCH_MESSAGES, Posting, Work};
+use super::link::{self, BATCH_BYTES, BATCH_MESSAGES, Work};
 use super::socket::on_the_wire;
-use super::{Side, Stage, Then, dial};
+use super::dial;
+use super::side::{Stage, Then};
 use crate::hub::act;
 use crate::hub::cell::Inner;
 use crate::hub::conn::Order;
@@ -48,19 +49,6 @@ impl Work {
             Stage::Open => self.plan_open(&mut inner),
             Stage::Settling { until, then } => self.plan_settling(&mut inner, until, then),
             Stage::Ending { code, reason } => self.plan_ending(&mut inner, code, reason),
-        }
-    }
-
-    /// Keeps the post that is under way the one of the oldest event, and starts it when it is time.
-    fn post_next(&mut self, side: &Side) {
-        let oldest = side.events.front().map(|event| event.n);
-        if self.posting.number() != oldest {
-            self.posting = Posting::Idle;
-        }
-        if let (Posting::Idle, Some(n), None) = (&self.posting, oldest, self.posts.until()) {
-            let posts = self.hub.app.posts.clone();
-            // The semaphore is never closed; without a permit a post would only be less bounded.
-            self.posting = Posting::Queued(n, Box::pin(async move { posts.acquire_owned().await.ok() }));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The last words of a link whose session ended or is elsewhere, and how long links rest between tries.
 
-use super::Farewell;
+use super::side::Farewell;
 use super::events::{self, Answer, Event, Subject};
 use super::socket::AppSocket;
 use crate::hub::Hub;

@@ -1,0 +1,95 @@
+//! The link as the session's cell holds it: what the task is meant to do, and what it shares with the cell.
+
+use super::events::{Event, Queue, Subject};
+use crate::message::Message;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Where the link is. The task exists in every stage but `Resting`.
+///
+/// ```text
+///   Resting ── bind, something to post ──► Binding ◄── the app's socket broke ──┐
+///      ▲ ▲                                  │  │  │                             │
+///      │ └── everything posted, no --app ───┘  │  └──────── dialled ─────────► Open ── the app closed for good ──► Ending
+///      │                                       │ settle                         │ settle                             │
+///      │                                       ▼                                ▼                                    │ client has all
+///      └──── closed and answered, or late ── Settling ◄─────────────────────────┘                                    ▼ of it: End
+///                                              └── the same, and bound again meanwhile ──► Binding
+///   any ── unbind ──► the side is gone; the task says its last words and ends
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No socket, no task.
+    Resting,
+    /// Posts what waits, then dials if there is an app.
+    Binding {
+        /// What the app is told in `Tidegate-Resumed`.
+        resumed: bool,
+    },
+    /// Relays.
+    Open,
+    /// The app finishes: no further message is written, the last ones are read, the state is asked for.
+    Settling {
+        /// When it is over, come what may.
+        until: Instant,
+        /// What comes then.
+        then: Then,
+    },
+    /// The app ended the session; its client gets all that was said before, then the app's code.
+    Ending {
+        /// The app's close code.
+        code: u16,
+        /// And its reason.
+        reason: String,
+    },
+}
+
+/// What comes after a settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The machine hears that the app has settled.
+    Settled,
+    /// The session thawed meanwhile: dial again.
+    Bind {
+        /// See [`Stage::Binding`].
+        resumed: bool,
+    },
+}
+
+/// The session's link to its app, as its cell sees it.
+#[derive(Debug)]
+pub struct Side {
+    pub(super) stage: Stage,
+    pub(super) events: Queue,
+    pub(super) subject: Arc<Subject>,
+    pub(super) bye: Option<Bye>,
+    pub(super) bell: Arc<Bell>,
+}
+
+/// What the client said last, and what the app should get before it.
+#[derive(Debug)]
+pub(super) struct Bye {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    pub(super) rest: Vec<Message>,
+    pub(super) rest_from: u64,
+}
+
+/// The bell of the link's task; also how it knows that the side in the cell is still its own.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    pub(super) rung: Notify,
+    pub(super) farewell: OnceLock<Farewell>,
+}
+
+/// What the task still has to do once the side is gone.
+#[derive(Clone, Debug)]
+pub(super) struct Farewell {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    /// Client messages that no app has taken, the first of them with the offset after `rest_from`.
+    pub(super) rest: Vec<Message>,
+    pub(super) rest_from: u64,
+    pub(super) events: Vec<Event>,
+}
