@@ -42,7 +42,11 @@ impl Peers {
         let body = json(&Calling { from: self.own, incarnation: self.run, n, session, call: call.clone() });
         let limit = self.post.body_bytes_max() as u64;
         if body.len() as u64 > limit {
-            return Err(CallError::TooMuch { what: "bytes of a call between hubs".into(), limit, given: body.len() as u64 });
+            return Err(CallError::TooMuch {
+                what: "bytes of a call between hubs".into(),
+                limit,
+                given: body.len() as u64,
+            });
         }
         let mut answer = self.ask(to, body.clone()).await;
         if let Err(Failed::Unreachable(_)) = answer {
@@ -118,5 +122,6 @@ pub(super) async fn carry_out(hub: Arc<Hub>, calling: Calling) -> Result<Reply, 
     let answer = hub.peers.answers.of((incarnation, n));
     // A task of its own: a connection that breaks must not leave the call half done.
     let done = tokio::spawn(async move { answer.get_or_init(|| hub.call(session, call, false)).await.clone() });
-    done.await.unwrap_or_else(|_| Err(CallError::Busy { why: "the call could not be carried out".into(), after_ms: 1_000 }))
+    done.await
+        .unwrap_or_else(|_| Err(CallError::Busy { why: "the call could not be carried out".into(), after_ms: 1_000 }))
 }

@@ -63,8 +63,7 @@ impl Peers {
         for (to, heard) in present {
             let (answer, answered) = oneshot::channel();
             let link = hub.as_ref().filter(|_| heard).and_then(|hub| self.link(hub, to));
-            let queued =
-                link.is_some_and(|link| link.lane.try_send(Waiting { entry: entry.clone(), answer }).is_ok());
+            let queued = link.is_some_and(|link| link.lane.try_send(Waiting { entry: entry.clone(), answer }).is_ok());
             if queued {
                 waiting.push((to, answered));
             } else {

@@ -10,6 +10,7 @@
 //! ```
 //! Everything is HTTP on the private listeners, signed both ways (see [`crate::keys::PeerAuth`]).
 
+mod about;
 mod calling;
 mod lane;
 mod link;
@@ -17,6 +18,7 @@ mod post;
 mod rounds;
 mod seeds;
 mod serve;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,20 +37,21 @@ use http::Uri;
 use link::Link;
 use post::Post;
 use seeds::Seeds;
+use standing::Peer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use table::{Standing, Table};
-use tidegate_protocol::control::{HubState, PeerInfo};
+use table::Table;
+use tidegate_protocol::control::HubState;
 use tidegate_protocol::drain::Successor;
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wire::{Goodbye, Hello, Taken};
+use wire::{Goodbye, Taken};
 
 /// How long all goodbyes may take together.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -156,10 +159,15 @@ impl Peers {
     pub async fn goodbye(&self) {
         let to: Vec<(HubId, Uri)> = {
             let book = self.book();
-            book.table.present().filter(|(_, peer)| peer.is_heard()).map(|(hub, peer)| (hub, peer.url.clone())).collect()
+            book.table
+                .present()
+                .filter(|(_, peer)| peer.is_heard())
+                .map(|(hub, peer)| (hub, peer.url.clone()))
+                .collect()
         };
         let body = post::json(&Goodbye { from: self.own, incarnation: self.run });
-        let all = to.iter().map(|(hub, url)| self.post.send::<Taken>(url, wire::GOODBYE, Some(*hub), body.clone(), GOODBYE));
+        let all =
+            to.iter().map(|(hub, url)| self.post.send::<Taken>(url, wire::GOODBYE, Some(*hub), body.clone(), GOODBYE));
         for ((hub, _), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
             if let Err(error) = answer {
                 tracing::warn!(peer = %hub, %error, "a peer did not take our goodbye; it will wait for this hub until it forgets it");
@@ -202,7 +210,7 @@ impl Peers {
 
     /// Whether this hub once was known and is forgotten now (goodbye, or silent for too long).
     pub fn is_forgotten(&self, hub: HubId) -> bool {
-        self.book().table.get(hub).is_some_and(table::Peer::is_gone)
+        self.book().table.get(hub).is_some_and(Peer::is_gone)
     }
 
     /// How a client reaches that very hub, if it can.
@@ -232,58 +240,6 @@ impl Peers {
     /// A newcomer was turned away for want of room; peers that drain slow down.
     pub fn turned_away(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Every hub that is known and what it said last, and addresses where nobody was found, for
-    /// `GET /v1/hub`.
-    pub fn describe(&self) -> Vec<PeerInfo> {
-        let now = self.now();
-        let book = self.book();
-        let hubs = book.table.present().map(|(hub, peer)| {
-            let said = peer.said().map(|said| &said.hello);
-            PeerInfo {
-                hub: (!matches!(peer.standing, Standing::Unheard { .. })).then_some(hub),
-                incarnation: said.map(|said| said.incarnation),
-                url: peer.url.to_string(),
-                public_url: said.and_then(|said| said.public_url.clone()),
-                state: said.map(|said| said.state),
-                reachable: peer.answers(now),
-                heard_ms: peer.last_heard().map(|last| now.since(last)),
-                version: said.map(|said| said.version.clone()),
-            }
-        });
-        let nobody = |url: Uri| PeerInfo {
-            hub: None,
-            incarnation: None,
-            url: url.to_string(),
-            public_url: None,
-            state: None,
-            reachable: false,
-            heard_ms: None,
-            version: None,
-        };
-        hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
-    }
-
-    /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
-    fn hello(&self, hub: &Hub) -> Hello {
-        let fan_last = hub.fan.lock().own_last();
-        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.book().table.acquaintances();
-        Hello {
-            from: self.own,
-            incarnation: self.run,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            peer_url: self.url.get().map(Uri::to_string),
-            public_url: self.public_url.clone(),
-            state,
-            sessions: hub.cell_count() as u64,
-            room: hub.has_room(),
-            refused: self.refused.load(Ordering::Relaxed),
-            fan_last,
-            versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
-            known,
-        }
     }
 
     /// Where a hub is reached, unless it is forgotten.

@@ -2,7 +2,7 @@
 
 use super::Peers;
 use super::post::{Failed, base_url, json};
-use super::table::{By, Fate, Heard, News};
+use super::standing::{By, Fate, Heard, News};
 use super::wire::{HELLO, Hello};
 use crate::hub::Hub;
 use crate::keys::fill_random;
@@ -57,7 +57,8 @@ pub(super) async fn rounds(hub: Arc<Hub>) {
             }
         }
         let targets = targets(peers, round);
-        let keep = |about: &str| !about.starts_with("http") || targets.iter().any(|(url, _)| super::seeds::key(url) == about);
+        let keep =
+            |about: &str| !about.starts_with("http") || targets.iter().any(|(url, _)| super::seeds::key(url) == about);
         peers.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| keep(about));
         for (url, to) in targets {
             let key = super::seeds::key(&url);
@@ -131,9 +132,8 @@ pub(super) async fn hear(hub: &Arc<Hub>, hello: &Hello, by: By) -> Heard {
         }
         return Heard::Taken(News::default());
     }
-    let told: Vec<(HubId, Incarnation, Uri)> = (hello.known.iter())
-        .filter_map(|known| Some((known.hub, known.incarnation, base_url(&known.url)?)))
-        .collect();
+    let told: Vec<(HubId, Incarnation, Uri)> =
+        (hello.known.iter()).filter_map(|known| Some((known.hub, known.incarnation, base_url(&known.url)?))).collect();
     let (heard, url, met_others) = {
         let (now, mut book) = (peers.now(), peers.book());
         let heard = book.table.hear(now, hello, by);

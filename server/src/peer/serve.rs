@@ -3,7 +3,7 @@
 use super::calling;
 use super::post::{base_url, json, unix_ms};
 use super::rounds;
-use super::table::{By, Heard};
+use super::standing::{By, Heard};
 use super::wire::{self, Calling, Goodbye, Hello, Messages, Publish, Published, Taken};
 use crate::hub::Hub;
 use crate::hub::calls::{CallError, Reply};
@@ -36,7 +36,11 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route(wire::GOODBYE, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, goodbye)))
 }
 
-async fn believed<In, Out, Done>(hub: Arc<Hub>, request: Request, carry_out: impl FnOnce(Arc<Hub>, In) -> Done) -> Response
+async fn believed<In, Out, Done>(
+    hub: Arc<Hub>,
+    request: Request,
+    carry_out: impl FnOnce(Arc<Hub>, In) -> Done,
+) -> Response
 where
     In: DeserializeOwned,
     Out: Serialize,
@@ -46,7 +50,12 @@ where
     let peers = &hub.peers;
     let limit = peers.post.body_bytes_max();
     let Ok(body) = to_bytes(body, limit).await else {
-        return refused(&Problem::new(413, "too-large", "Too large", format!("expected a body of at most {limit} bytes (--limit-peer-body-bytes)")));
+        return refused(&Problem::new(
+            413,
+            "too-large",
+            "Too large",
+            format!("expected a body of at most {limit} bytes (--limit-peer-body-bytes)"),
+        ));
     };
     let path = head.uri.path_and_query().map_or(head.uri.path(), |path| path.as_str());
     let nonce = match peers.post.auth().verify_request(&head.method, path, &head.headers, &body, unix_ms()) {
@@ -58,7 +67,9 @@ where
             Ok(answer) => (StatusCode::OK, "application/json", json(&answer)),
             Err(problem) => problem_parts(&problem),
         },
-        Err(error) => problem_parts(&Problem::new(400, "malformed", "Malformed", format!("not what a hub posts here: {error}"))),
+        Err(error) => {
+            problem_parts(&Problem::new(400, "malformed", "Malformed", format!("not what a hub posts here: {error}")))
+        }
     };
     let mut response = answer(status, kind, body.clone());
     hub.peers.post.auth().sign_response(nonce, status, &body, unix_ms(), response.headers_mut());
@@ -116,7 +127,12 @@ fn speaker(hub: &Hub, from: HubId, run: Incarnation) -> Result<(), Problem> {
         return Ok(());
     }
     let known = known.map_or_else(|| "no run of it".to_owned(), |run| format!("run {run}"));
-    Err(Problem::new(409, "not-met", "Not met", format!("hub {} knows {known} of hub {from}, not run {run}: say hello first", hub.id)))
+    Err(Problem::new(
+        409,
+        "not-met",
+        "Not met",
+        format!("hub {} knows {known} of hub {from}, not run {run}: say hello first", hub.id),
+    ))
 }
 
 async fn hello(hub: Arc<Hub>, hello: Hello) -> Result<Hello, Problem> {
@@ -124,7 +140,12 @@ async fn hello(hub: Arc<Hub>, hello: Hello) -> Result<Hello, Problem> {
     match rounds::hear(&hub, &hello, By::Coming(url)).await {
         // Without a URL it is not known here; it learns who is.
         Heard::Taken(_) | Heard::NoWay => Ok(hub.peers.hello(&hub)),
-        Heard::Over => Err(Problem::new(409, "over", "Over", format!("run {} of hub {} is over here", hello.incarnation, hello.from))),
+        Heard::Over => Err(Problem::new(
+            409,
+            "over",
+            "Over",
+            format!("run {} of hub {} is over here", hello.incarnation, hello.from),
+        )),
         Heard::Full => Err(Problem::new(503, "full", "Full", "this hub knows as many hubs as --limit-peers allows")),
     }
 }

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 type Answer = Response<Full<Bytes>>;
 
 /// Where clients connect when no app is configured.
-const CONNECT_PATH: &str = "/connect";
+pub(super) const CONNECT_PATH: &str = "/connect";
 /// What a refused client should wait, in seconds.
 const RETRY_AFTER_S: &str = "2";
 /// Request headers that the app gets to see, and that move with the session.
@@ -124,6 +124,7 @@ fn check(hub: &Hub, request: &Request<Incoming>) -> Result<(), Answer> {
     }
     if !hub.has_room() {
         hub.metrics.rejected.of(Rejected::Sessions).increment(1);
+        hub.peers.turned_away();
         let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "this hub is full; come back after Retry-After");
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         return Err(answer);

@@ -20,7 +20,12 @@ fn post(to: &Running, path: &str, headers: HeaderMap, body: Bytes) -> (StatusCod
         *request.headers_mut() = headers;
         let (head, body) = client.request(request).await.expect("an answer").into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
-        assert_eq!(head.headers[http::header::CONTENT_TYPE], Problem::CONTENT_TYPE, "{}", String::from_utf8_lossy(&body));
+        assert_eq!(
+            head.headers[http::header::CONTENT_TYPE],
+            Problem::CONTENT_TYPE,
+            "{}",
+            String::from_utf8_lossy(&body)
+        );
         (head.status, serde_json::from_slice(&body).expect("a problem"))
     })
 }

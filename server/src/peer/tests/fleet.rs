@@ -75,8 +75,8 @@ fn a_hub_started_anew_is_noticed_and_its_old_run_is_not_heard_again() {
     let hello = a.hub.peers.hello(&a.hub);
     let table = &mut a.hub.peers.book().table;
     let late = crate::peer::wire::Hello { from: id, incarnation: first, ..hello };
-    let heard = table.hear(a.hub.peers.now(), &late, crate::peer::table::By::Coming(None));
-    assert_eq!(heard, crate::peer::table::Heard::Over);
+    let heard = table.hear(a.hub.peers.now(), &late, crate::peer::standing::By::Coming(None));
+    assert_eq!(heard, crate::peer::standing::Heard::Over);
 }
 
 #[test]
@@ -105,7 +105,8 @@ fn what_a_hub_is_doing_is_known_to_its_peers_soon_and_decides_who_may_take_sessi
     until("a does not move sessions to b", || !reaches(&a, &b));
     assert_eq!(a.hub.peers.successors()[0].state, Some(HubState::Draining));
     assert!(told.elapsed() < Duration::from_secs(10), "took {:?}", told.elapsed());
-    a.wait(async { tokio::time::timeout(PATIENCE, a.hub.peers.changed()).await }).expect("the drain is told of a change");
+    a.wait(async { tokio::time::timeout(PATIENCE, a.hub.peers.changed()).await })
+        .expect("the drain is told of a change");
     b.hub.peers.set_state(HubState::Serving);
     until("a moves sessions to b again", || reaches(&a, &b));
 }
@@ -120,7 +121,9 @@ fn a_call_is_carried_out_where_the_session_is_and_its_answer_comes_back() {
     assert_eq!(Running::numbered(&cell), 1);
     assert!(matches!(call(Call::SetState(b"state".to_vec())), Ok(Reply::Done)));
     assert!(matches!(call(Call::GetState), Ok(Reply::State(state)) if state == b"state"));
-    assert!(matches!(call(Call::Describe), Ok(Reply::Described(info)) if info.session == SessionId(7) && info.sent == 1));
+    assert!(
+        matches!(call(Call::Describe), Ok(Reply::Described(info)) if info.session == SessionId(7) && info.sent == 1)
+    );
     let unknown = a.wait(a.hub.peers.call(b.hub.id, SessionId(8), &Call::GetState));
     assert_eq!(unknown.err(), Some(CallError::Unknown(SessionId(8))));
     // And by the way that the API takes: find the owner first.
@@ -186,9 +189,13 @@ fn fleet_wide_messages_reach_every_hub_in_order_and_once() {
     let count = 200;
     let outcomes = a.wait(async {
         let hub = &a.hub;
-        futures_util::future::join_all((0..count).map(|n| publish_everywhere(hub, Target::All, text(&n.to_string())))).await
+        futures_util::future::join_all((0..count).map(|n| publish_everywhere(hub, Target::All, text(&n.to_string()))))
+            .await
     });
-    assert!(outcomes.iter().all(|outcome| *outcome == FanOutcome { sessions: 2, hubs: 2, unreachable: vec![] }), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| *outcome == FanOutcome { sessions: 2, hubs: 2, unreachable: vec![] }),
+        "{outcomes:?}"
+    );
     for cell in [&here, &there] {
         let inner = cell.lock();
         let record = inner.session.record().expect("it is served");
@@ -198,7 +205,11 @@ fn fleet_wide_messages_reach_every_hub_in_order_and_once() {
     }
     let again = Entry { origin: a.hub.incarnation, n: 1, to: Target::All, message: text("again") };
     let outcome = a.wait(a.hub.peers.fan_out(&again));
-    assert_eq!(outcome, FanOutcome { sessions: 0, hubs: 1, unreachable: vec![] }, "a stamp that was applied changes nothing");
+    assert_eq!(
+        outcome,
+        FanOutcome { sessions: 0, hubs: 1, unreachable: vec![] },
+        "a stamp that was applied changes nothing"
+    );
 }
 
 #[test]

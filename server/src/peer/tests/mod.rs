@@ -66,10 +66,12 @@ impl Stage {
     fn start(&self, name: &str, flags: &[&str]) -> Running {
         let (data_dir, key) = (self.path(name), self.path("cluster.key"));
         let own = ["tidegate", "serve", "--public", "127.0.0.1:0", "--private", "127.0.0.1:0", "--data-dir", &data_dir];
-        let shared = ["--cluster-key-file", &key, "--peer-url", "http://127.0.0.1:0", "--public-url", "ws://127.0.0.1:0"];
+        let shared =
+            ["--cluster-key-file", &key, "--peer-url", "http://127.0.0.1:0", "--public-url", "ws://127.0.0.1:0"];
         let argv: Vec<OsString> = own.iter().chain(&shared).chain(flags).map(OsString::from).collect();
         let config = Config::read(&argv, &|_| None).expect("settings that are right");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let (hub, data_dir) = runtime.block_on(open(config, Path::new(&data_dir)));
         let url = hub.private_url();
         Running { hub, url, runtime: Some(runtime), _data_dir: data_dir }
@@ -78,9 +80,11 @@ impl Stage {
 
 async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
     let now = super::post::unix_ms();
-    let data_dir = DataDir::open(path, PATIENCE, now, &mut |bytes: &mut [u8]| fill_random(bytes)).await.expect("a data directory");
+    let data_dir =
+        DataDir::open(path, PATIENCE, now, &mut |bytes: &mut [u8]| fill_random(bytes)).await.expect("a data directory");
     let keys = ClusterKeys::for_hub(&config, &data_dir).expect("a key");
-    let (store, _) = Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
+    let (store, _) =
+        Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
     let listener = tokio::net::TcpListener::bind(config.private).await.expect("a free port");
     let private = listener.local_addr().expect("it is bound");
     let hub = Hub::new(Parts {
@@ -90,7 +94,8 @@ async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
         auth: Auth::new(&config.auth, config.limits.channels_per_session).expect("no authentication"),
         metrics: Metrics::new(now),
         app: App::new(&config).expect("no app"),
-        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), private, private).expect("right settings"),
+        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), private, private)
+            .expect("right settings"),
         drain: Driver::default(),
         store,
         private,
@@ -116,7 +121,8 @@ impl Running {
     fn session(&self, id: u128) -> Arc<Cell> {
         let (id, mut out) = (SessionId(id), Vec::new());
         let record = Record::<Message>::new(Epoch(1), Profile::default());
-        let cell = Cell::new(Session::begin(id, self.hub.id, record, ConnectionId(u64::MAX), 0, &mut out), self.hub.now());
+        let cell =
+            Cell::new(Session::begin(id, self.hub.id, record, ConnectionId(u64::MAX), 0, &mut out), self.hub.now());
         self.hub.insert(cell.clone());
         cell
     }

@@ -1,6 +1,7 @@
 //! Hubs as time passes, without a clock.
 
-use crate::peer::table::{By, Fate, Heard, News, SILENT_MS, Table};
+use crate::peer::standing::{By, Fate, Heard, News, SILENT_MS};
+use crate::peer::table::Table;
 use crate::peer::wire::Hello;
 use http::Uri;
 use tidegate_protocol::control::HubState;

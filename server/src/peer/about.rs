@@ -1,0 +1,64 @@
+//! What this hub says of itself and of the others.
+
+use super::Peers;
+use super::standing::Standing;
+use super::wire::Hello;
+use crate::hub::Hub;
+use http::Uri;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use tidegate_protocol::control::PeerInfo;
+
+impl Peers {
+    /// Every hub that is known and what it said last, and addresses where nobody was found, for
+    /// `GET /v1/hub`.
+    pub fn describe(&self) -> Vec<PeerInfo> {
+        let now = self.now();
+        let book = self.book();
+        let hubs = book.table.present().map(|(hub, peer)| {
+            let said = peer.said().map(|said| &said.hello);
+            PeerInfo {
+                hub: (!matches!(peer.standing, Standing::Unheard { .. })).then_some(hub),
+                incarnation: said.map(|said| said.incarnation),
+                url: peer.url.to_string(),
+                public_url: said.and_then(|said| said.public_url.clone()),
+                state: said.map(|said| said.state),
+                reachable: peer.answers(now),
+                heard_ms: peer.last_heard().map(|last| now.since(last)),
+                version: said.map(|said| said.version.clone()),
+            }
+        });
+        let nobody = |url: Uri| PeerInfo {
+            hub: None,
+            incarnation: None,
+            url: url.to_string(),
+            public_url: None,
+            state: None,
+            reachable: false,
+            heard_ms: None,
+            version: None,
+        };
+        hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
+    }
+
+    /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
+    pub(super) fn hello(&self, hub: &Hub) -> Hello {
+        let fan_last = hub.fan.lock().own_last();
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.book().table.acquaintances();
+        Hello {
+            from: self.own,
+            incarnation: self.run,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_url: self.url.get().map(Uri::to_string),
+            public_url: self.public_url.clone(),
+            state,
+            sessions: hub.cell_count() as u64,
+            room: hub.has_room(),
+            refused: self.refused.load(Ordering::Relaxed),
+            fan_last,
+            versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
+            known,
+        }
+    }
+}
