@@ -5,7 +5,7 @@ use crate::position::{Epoch, Offset};
 use crate::replay::{Payload, Replay};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What the hub knows of a session and never interprets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Profile {
     /// The channels it has joined.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub channels: BTreeSet<Arc<str>>,
-    /// Path of the first request.
+    /// Path of the first request; absent: `/connect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Arc<str>>,
     /// Query of the first request, without the question mark.
@@ -37,6 +37,15 @@ pub struct Profile {
     /// When the JWT ends, in milliseconds of Unix time; moves with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_expires_unix_ms: Option<u64>,
+}
+
+impl Profile {
+    /// One allocation for all sessions of which nothing special is known.
+    fn shared(profile: Self) -> Arc<Self> {
+        static PLAIN: OnceLock<Arc<Profile>> = OnceLock::new();
+        let plain = PLAIN.get_or_init(Arc::default);
+        if profile == **plain { plain.clone() } else { Arc::new(profile) }
+    }
 }
 
 /// Serials of the resume tokens: accepted is the last one used, and any issued since.
@@ -104,8 +113,8 @@ pub struct Record<M> {
     /// How many events the app was posted in this epoch.
     #[serde(default)]
     pub app_events: u64,
-    /// What the hub knows and does not interpret.
-    pub profile: Profile,
+    /// What the hub knows and does not interpret. Shared: most anonymous sessions have one and the same.
+    pub profile: Arc<Profile>,
 }
 
 impl<M: Payload> Record<M> {
@@ -122,13 +131,18 @@ impl<M: Payload> Record<M> {
             attempt: 0,
             applied: BTreeMap::new(),
             app_events: 0,
-            profile,
+            profile: Profile::shared(profile),
         }
+    }
+
+    /// The profile, to change it.
+    pub fn profile_mut(&mut self) -> &mut Profile {
+        Arc::make_mut(&mut self.profile)
     }
 
     /// What a reset keeps of a session whose offsets lost their meaning: user, channels and state.
     pub fn after_reset(&self) -> Self {
-        let mut fresh = Self::new(Epoch(self.epoch.0 + 1), self.profile.clone());
+        let mut fresh = Self::new(Epoch(self.epoch.0 + 1), Profile::clone(&self.profile));
         fresh.state = self.state.clone();
         fresh
     }

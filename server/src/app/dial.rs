@@ -111,7 +111,7 @@ fn put(headers: &mut HeaderMap, name: &str, value: &[u8]) {
 
 /// The app's path, then the client's, then the client's query.
 fn target(app: &Uri, profile: &Profile) -> String {
-    let path = profile.path.as_deref().unwrap_or("/");
+    let path = profile.path.as_deref().unwrap_or(crate::public::CONNECT_PATH);
     let query = profile.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}{path}{query}", app.path().trim_end_matches('/'))
 }

@@ -194,7 +194,7 @@ pub(super) fn body(hub: HubId, subject: &Subject, event: &Event, state: &[u8]) -
         epoch: subject.epoch,
         n: event.n,
         hub,
-        path: subject.path.as_deref(),
+        path: Some(subject.path.as_deref().unwrap_or(crate::public::CONNECT_PATH)),
         query: subject.query.as_deref(),
         more,
     };

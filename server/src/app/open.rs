@@ -91,7 +91,7 @@ pub async fn open(hub: &Arc<Hub>, id: SessionId, record: &mut Record<Message>, o
     }
     match knock(hub, id, record, until).await {
         Ok(dialled) => {
-            record.profile.protocol = dialled.protocol;
+            record.profile_mut().protocol = dialled.protocol;
             Ok(Some(Opened { socket: Some(dialled.socket) }))
         }
         Err(error) => {

@@ -219,11 +219,11 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
                 return Err(CallError::TooMuch { what: "channels of one session".into(), limit: limits.channels_per_session, given: count });
             }
             let name: Arc<str> = name.as_str().into();
-            record.profile.channels.insert(name.clone());
+            record.profile_mut().channels.insert(name.clone());
             hub.index.join(cell.id, name);
         }
         Call::Leave(name) => {
-            record.profile.channels.remove(name.as_str());
+            record.profile_mut().channels.remove(name.as_str());
             hub.index.leave(cell.id, name);
         }
         Call::SetState(state) => {

@@ -132,7 +132,7 @@ pub async fn reset(hub: &Arc<Hub>, conn: &Arc<Conn>, replaces: SessionId, why: &
             conn.close(Close::AuthRequired, "continuity was lost; connect again with hello.auth");
             return;
         }
-        None => Record::new(Epoch(2), Profile { path: Some("/connect".into()), ..Profile::default() }),
+        None => Record::new(Epoch(2), Profile::default()),
     };
     start(hub, conn, record, Opening::Reset { replaces, why }).await;
 }
@@ -141,7 +141,8 @@ fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
     Profile {
         user: identity.user.map(Into::into),
         channels: identity.channels.into_iter().map(Into::into).collect(),
-        path: Some(request.path.as_str().into()),
+        // Absent means this path: most sessions of a hub without an app then share one profile.
+        path: (request.path != super::CONNECT_PATH).then(|| request.path.as_str().into()),
         query: request.query.as_deref().map(Into::into),
         headers: request.headers.clone(),
         protocols: hello.protocols,

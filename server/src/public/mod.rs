@@ -19,6 +19,8 @@ use stream::Stream;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
+/// Where clients connect; with `--app` on any other path, too.
+pub const CONNECT_PATH: &str = "/connect";
 /// Connections that the kernel may hold for us: at 5,000 a second it outlasts a stall of 0.8 s.
 pub const BACKLOG: u32 = 4096;
 /// How long the accept loop rests when the process is out of descriptors, in milliseconds.

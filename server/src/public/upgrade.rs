@@ -1,5 +1,6 @@
 //! The HTTP part of a client connection: health, and the upgrade with its refusals.
 
+use super::CONNECT_PATH;
 use super::connection::{self, Request as Asked};
 use super::stream::Stream;
 use crate::hub::Hub;
@@ -19,8 +20,6 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 type Answer = Response<Full<Bytes>>;
 
-/// Where clients connect when no app is configured.
-pub(super) const CONNECT_PATH: &str = "/connect";
 /// What a refused client should wait, in seconds.
 const RETRY_AFTER_S: &str = "2";
 /// Request headers that the app gets to see, and that move with the session.
