@@ -1,0 +1,267 @@
+//! A hub as a process, and what it is started with.
+
+use crate::private::Private;
+use crate::program::{Exit, Program, Signal};
+use crate::wait::wait_until;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+use tidegate_protocol::control::{DrainStatus, SessionInfo};
+
+/// A cluster key for the hubs of one test.
+pub fn cluster_key() -> &'static str {
+    "9f1c6ad07c1f4b7e8d2a35b0c4e6f7a8192b3c4d5e6f708192a3b4c5d6e7f809"
+}
+
+/// What a hub is started with: free ports, a directory of its own, warnings on stderr, and what a test
+/// adds. The directory lives as long as any setup or hub that knows it, so a hub can be started again.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    name: String,
+    directory: Arc<TempDir>,
+    public: SocketAddr,
+    private: SocketAddr,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A hub called so in messages.
+    ///
+    /// # Panics
+    /// When there is no room for its directory.
+    pub fn new(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory for hub {name}: {error}"));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let setup = Self {
+            name: format!("hub {name}"),
+            directory: Arc::new(directory),
+            public: any,
+            private: any,
+            args: Vec::new(),
+            env: Vec::new(),
+        };
+        setup.file("cluster.key", &format!("{}\n", cluster_key()));
+        setup.flag("--log-level", "info")
+    }
+
+    /// Adds an option and its value. A later one replaces an earlier one, unless it may be repeated.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        const REPEATABLE: [&str; 2] = ["--peer", "--allowed-origin"];
+        if !REPEATABLE.contains(&name)
+            && let Some(at) = self.args.iter().position(|arg| arg == name)
+        {
+            self.args.drain(at..at + 2);
+        }
+        self.args.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts this app behind it, without events.
+    #[must_use]
+    pub fn app(self, address: &SocketAddr) -> Self {
+        self.flag("--app", format!("ws://{address}"))
+    }
+
+    /// Puts an app behind it that takes events, as the kitchen does at `/tidegate/events`.
+    #[must_use]
+    pub fn app_with_events(self, address: &SocketAddr) -> Self {
+        self.app(address).flag("--app-events", format!("http://{address}/tidegate/events"))
+    }
+
+    /// Uses the key that all hubs of the tests share, as hubs with peers must.
+    #[must_use]
+    pub fn in_cluster(self) -> Self {
+        let key = self.path("cluster.key").display().to_string();
+        self.flag("--cluster-key-file", key)
+    }
+
+    /// Knows the hub at this private address from the start. Needs [`Setup::in_cluster`].
+    #[must_use]
+    pub fn peer(self, private: &SocketAddr) -> Self {
+        self.flag("--peer", format!("http://{private}"))
+    }
+
+    /// Listens on these addresses instead of free ones.
+    #[must_use]
+    pub fn at(mut self, public: SocketAddr, private: SocketAddr) -> Self {
+        (self.public, self.private) = (public, private);
+        self
+    }
+
+    /// A path in its directory, beside the data.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Writes a file into its directory, for the owner's eyes only, and gives the path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.path(name);
+        let written = std::fs::write(&path, text)
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)));
+        written.unwrap_or_else(|error| panic!("{name} cannot be written: {error}"));
+        path
+    }
+
+    /// All arguments, for starts that are meant to fail.
+    pub fn args(&self) -> Vec<String> {
+        let mut args: Vec<String> = ["serve", "--public"].map(str::to_owned).into();
+        args.extend([self.public.to_string(), "--private".to_owned(), self.private.to_string()]);
+        args.extend(["--data-dir".to_owned(), self.data_dir().display().to_string()]);
+        args.extend(self.args.iter().cloned());
+        args
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn launch(&self) -> Program {
+        Program::start(&self.name, "tidegate", &self.args(), &self.env)
+    }
+
+    /// Starts a hub and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready: with what it said.
+    pub async fn start(&self) -> Hub {
+        Hub::ready(self.clone(), self.launch()).await
+    }
+}
+
+/// A hub that is ready. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Hub {
+    setup: Setup,
+    program: Program,
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where apps, the trigger and peers connect.
+    pub private: SocketAddr,
+    /// Its private API.
+    pub api: Private,
+}
+
+impl Hub {
+    /// Waits until a launched process is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready: with what it said.
+    pub async fn ready(setup: Setup, program: Program) -> Self {
+        let line = program.first_line().await;
+        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
+        let address = |field: &str| -> SocketAddr {
+            let address = ready[field].as_str().and_then(|text| text.parse().ok());
+            address.unwrap_or_else(|| panic!("{} began with {line:?}, not with its ready line", setup.name))
+        };
+        let (public, private) = (address("public"), address("private"));
+        Self { setup, program, public, private, api: Private::new(private) }
+    }
+
+    /// What it was started with: same directory, free ports again.
+    pub fn setup(&self) -> Setup {
+        self.setup.clone()
+    }
+
+    /// What it was started with, on the very addresses that it has, for the process after it.
+    pub fn successor_setup(&self) -> Setup {
+        self.setup.clone().at(self.public, self.private)
+    }
+
+    /// The URL of a path for clients.
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.public)
+    }
+
+    /// The directory with its parked sessions.
+    pub fn data_dir(&self) -> impl AsRef<Path> {
+        self.setup.data_dir()
+    }
+
+    /// What it said on stderr so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.program.stderr()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn kill(&self) {
+        self.program.kill();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&self) -> Exit {
+        self.program.exit().await
+    }
+
+    /// Stops it with SIGTERM and waits for its end, which must be a regular one.
+    ///
+    /// # Panics
+    /// When it ends with another code than 0, or not in time.
+    pub async fn stop(&self) {
+        self.signal(Signal::Term);
+        let exit = self.exit().await;
+        assert_eq!(exit.code, Some(0), "SIGTERM is a regular end of {}", self.setup.name);
+    }
+
+    /// Its id.
+    ///
+    /// # Panics
+    /// When `GET /v1/hub` does not answer.
+    pub async fn id(&self) -> String {
+        self.api.get("/v1/hub").await.json()["id"].as_str().expect("a hub has an id").to_owned()
+    }
+
+    /// One session as `GET /v1/sessions/{id}` shows it.
+    ///
+    /// # Panics
+    /// When the hub does not know it.
+    pub async fn session(&self, id: &str) -> SessionInfo {
+        self.api.get(&format!("/v1/sessions/{id}")).await.read()
+    }
+
+    /// The status of its drain.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn drain(&self) -> DrainStatus {
+        self.api.get("/v1/drain").await.read()
+    }
+
+    /// Waits until the status of its drain is as expected, and gives it.
+    ///
+    /// # Panics
+    /// When the time is over: with the last status.
+    pub async fn wait_drain(&self, what: &str, is: impl Fn(&DrainStatus) -> bool) -> DrainStatus {
+        wait_until(what, || async {
+            let status = self.drain().await;
+            if is(&status) { Ok(status) } else { Err(format!("{status:?}")) }
+        })
+        .await
+    }
+}

@@ -1,0 +1,224 @@
+//! Child processes with an end: started, listened to, signalled, waited for, and never left behind.
+
+use crate::wait::wait_until;
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// How many lines of each stream are kept for the message of a failure.
+const LINES_KEPT: usize = 500;
+
+/// A signal that a test sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Stop in order.
+    Term,
+    /// Read certificates again.
+    Hup,
+    /// Freeze.
+    Stop,
+    /// Go on.
+    Cont,
+    /// Die at once.
+    Kill,
+}
+
+impl Signal {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Hup => "HUP",
+            Self::Stop => "STOP",
+            Self::Cont => "CONT",
+            Self::Kill => "KILL",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// All that it wrote to stdout, as far as it was kept.
+    pub stdout: Vec<String>,
+    /// All that it wrote to stderr, as far as it was kept.
+    pub stderr: Vec<String>,
+}
+
+/// Where a program of ours is: in the directory that `TIDEGATE_BIN_DIR` names, or beside the tests.
+///
+/// # Panics
+/// When it is not there.
+pub fn binary(name: &str) -> PathBuf {
+    let directory = std::env::var_os("TIDEGATE_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let tests = std::env::current_exe().expect("a running program has a path");
+        let deps = tests.parent().expect("a program stands in a directory");
+        deps.parent().expect("tests stand in a subdirectory of the programs").to_owned()
+    });
+    let path = directory.join(name);
+    assert!(
+        path.exists(),
+        "there is no {}: build it (cargo build --workspace), or name its directory in TIDEGATE_BIN_DIR",
+        path.display()
+    );
+    path
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    stdout: VecDeque<String>,
+    stderr: VecDeque<String>,
+}
+
+/// A running program. Killed when it is dropped; what it said is shown when the test is failing.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    pid: u32,
+    child: Mutex<Child>,
+    said: Arc<Mutex<Said>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Program {
+    /// Starts the program `binary` and calls it `name` in messages. The environment is empty but for
+    /// what programs need to live, so that whoever runs the tests does not steer what is tested.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(name: &str, program: &str, args: &[String], env: &[(String, String)]) -> Self {
+        let mut command = Command::new(binary(program));
+        command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for kept in ["PATH", "HOME"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command.envs(env.iter().map(|(key, value)| (key, value)));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
+        let said = Arc::new(Mutex::new(Said::default()));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let readers = vec![
+            listen(stdout, said.clone(), |said| &mut said.stdout),
+            listen(stderr, said.clone(), |said| &mut said.stderr),
+        ];
+        Self { name: name.to_owned(), pid: child.id(), child: Mutex::new(child), said, readers: Mutex::new(readers) }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it said on stdout so far.
+    pub fn stdout(&self) -> Vec<String> {
+        lock(&self.said).stdout.iter().cloned().collect()
+    }
+
+    /// What it said on stderr so far.
+    pub fn stderr(&self) -> Vec<String> {
+        lock(&self.said).stderr.iter().cloned().collect()
+    }
+
+    /// Waits for the first line on stdout, which our programs print when they are ready.
+    ///
+    /// # Panics
+    /// When it does not come in time, or the program ends before: with what the program said.
+    pub async fn first_line(&self) -> String {
+        wait_until(&format!("{} is ready and says so on stdout", self.name), || async {
+            let over = self.over();
+            match lock(&self.said).stdout.front() {
+                Some(line) => Ok(line.clone()),
+                None if over.is_some() => {
+                    panic!("{} ended before it was ready:\n{}", self.name, self.stderr().join("\n"))
+                }
+                None => Err(format!("stderr so far:\n{}", self.stderr().join("\n"))),
+            }
+        })
+        .await
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When it cannot be sent, for instance because the program has ended.
+    pub fn signal(&self, signal: Signal) {
+        assert!(self.over().is_none(), "{} has ended already; SIG{} cannot be sent", self.name, signal.name());
+        // The shell's own `kill`: it is there wherever a shell is.
+        let sent =
+            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal.name(), &self.pid.to_string()]).status();
+        let sent = sent.unwrap_or_else(|error| panic!("sh cannot be started: {error}"));
+        assert!(sent.success(), "SIG{} could not be sent to {}", signal.name(), self.name);
+    }
+
+    /// Kills it and waits until it is gone. Nothing that it holds outlives this.
+    pub fn kill(&self) {
+        let mut child = lock(&self.child);
+        // It may have ended by itself.
+        drop(child.kill());
+        drop(child.wait());
+    }
+
+    /// How it ended, if it has.
+    pub fn over(&self) -> Option<ExitStatus> {
+        lock(&self.child).try_wait().unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
+    }
+
+    /// Waits for its end by itself.
+    ///
+    /// # Panics
+    /// When it does not end in time: with what it said.
+    pub async fn exit(&self) -> Exit {
+        let status = wait_until(&format!("{} ends", self.name), || async {
+            self.over().ok_or_else(|| format!("it runs; stderr so far:\n{}", self.stderr().join("\n")))
+        })
+        .await;
+        // Its pipes are closed now, so the readers come to their end.
+        for reader in std::mem::take(&mut *lock(&self.readers)) {
+            drop(reader.join());
+        }
+        Exit { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            for (stream, lines) in [("stdout", self.stdout()), ("stderr", self.stderr())] {
+                for line in lines {
+                    eprintln!("{} {stream}: {line}", self.name);
+                }
+            }
+        }
+    }
+}
+
+fn listen(
+    stream: impl Read + Send + 'static,
+    said: Arc<Mutex<Said>>,
+    side: fn(&mut Said) -> &mut VecDeque<String>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            let Ok(line) = line else { return };
+            let mut said = lock(&said);
+            let lines = side(&mut said);
+            lines.push_back(String::from_utf8_lossy(&line).into_owned());
+            if lines.len() > LINES_KEPT {
+                // The first line is the ready line, which is asked for later.
+                lines.remove(1);
+            }
+        }
+    })
+}
+
+/// A failed assertion elsewhere must not hide what this program said.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
