@@ -227,9 +227,16 @@ impl Claim {
 
     /// The holder of an orphaned copy gave what is left.
     pub fn on_reset_from<M: Payload>(&mut self, record: Box<Record<M>>, out: &mut Vec<Step<M>>) {
-        if !self.is_done() {
+        // Its holder believes that the session is lost; a hub that is silent may know better.
+        let knowledge = self.orphaned || self.trail.is_some_and(|trail| trail.lost) || self.silent().next().is_none();
+        if self.is_done() {
+            return;
+        }
+        if knowledge {
             self.search = Search::Done;
             out.push(Step::Reset { why: "owner_lost", record: Some(record) });
+        } else {
+            self.retry(RETRY_SILENT_MS, "peer_silent", out);
         }
     }
 
@@ -391,6 +398,18 @@ mod tests {
         assert!(matches!(out[..], [Step::Say(A, PeerMessage::Claim { orphaned: true, .. })]), "{out:?}");
         claim.on_refused(A, moved(B), &mut out);
         assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "A has nothing left");
+    }
+
+    #[test]
+    fn kept_data_resets_a_client_only_when_no_hub_is_silent_or_the_client_has_waited() {
+        let record = || Box::new(Record::<u8>::new(crate::position::Epoch(1), Default::default()));
+        for (orphaned, resets) in [(false, false), (true, true)] {
+            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
+            claim.on_located(A, Knowledge::Copy(Generation(2)), &mut out);
+            claim.on_silence(&mut out);
+            claim.on_reset_from(record(), &mut out);
+            assert_eq!(matches!(out.last(), Some(Step::Reset { .. })), resets, "B is silent and may have it: {out:?}");
+        }
     }
 
     #[test]

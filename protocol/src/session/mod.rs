@@ -190,6 +190,8 @@ pub enum State<M> {
     Ended {
         /// The last generation.
         generation: Generation,
+        /// Whether it was served here; false: only a copy was here, and it never went live.
+        served: bool,
     },
 }
 
@@ -590,7 +592,7 @@ impl<M: Payload> Session<M> {
                 Knowledge::Copy(handover.generation)
             }
             State::Moved { to, generation } => Knowledge::MovedTo(*to, *generation),
-            State::Ended { generation } => Knowledge::Ended(*generation),
+            State::Ended { generation, .. } => Knowledge::Ended(*generation),
         }
     }
 
@@ -628,7 +630,7 @@ impl<M: Payload> Session<M> {
             State::Nothing => Generation(0),
             State::Serving { fence, .. } | State::Frozen { fence, .. } | State::Parked { fence } => fence.generation,
             State::Given { handover, .. } | State::Copy { handover, .. } => handover.generation,
-            State::Moved { generation, .. } | State::Ended { generation } => *generation,
+            State::Moved { generation, .. } | State::Ended { generation, .. } => *generation,
         }
     }
 
@@ -665,7 +667,8 @@ impl<M: Payload> Session<M> {
     /// The position of the counted connection.
     pub fn position(&self) -> Option<Offset> {
         match self.state {
-            State::Serving { link: Link::Attached { place, .. }, .. } | State::Frozen { link: Link::Attached { place, .. }, .. } => Some(place),
+            State::Serving { link: Link::Attached { place, .. }, .. }
+            | State::Frozen { link: Link::Attached { place, .. }, .. } => Some(place),
             State::Nothing
             | State::Serving { .. }
             | State::Frozen { .. }

@@ -192,10 +192,10 @@ impl<M: Payload> Session<M> {
             out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
         }
         // A copy was never counted here, so it does not leave either.
-        let counted = !matches!(self.state, State::Copy { .. });
-        self.state = State::Ended { generation: self.generation() };
+        let served = !matches!(self.state, State::Copy { .. });
+        self.state = State::Ended { generation: self.generation(), served };
         out.extend([Action::Unbind, Action::ApplyCalls]);
-        if counted {
+        if served {
             out.push(Action::Told(Outcome::Left(left)));
         }
     }

@@ -90,11 +90,12 @@ impl<M: Payload> Session<M> {
             State::Moved { to, generation } => {
                 *generation > handover.generation || (*generation == handover.generation && *to != handover.from)
             }
-            State::Serving { .. }
-            | State::Frozen { .. }
-            | State::Given { .. }
-            | State::Parked { .. }
-            | State::Ended { .. } => self.generation() >= handover.generation,
+            State::Ended { generation, served } => {
+                *generation > handover.generation || (*generation == handover.generation && *served)
+            }
+            State::Serving { .. } | State::Frozen { .. } | State::Given { .. } | State::Parked { .. } => {
+                self.generation() >= handover.generation
+            }
         };
         let session = self.id;
         let answer =

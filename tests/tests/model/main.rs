@@ -35,12 +35,12 @@ const QUIET: Budget = Budget {
 };
 
 fn scenario(name: &'static str, hubs: usize, grain: Grain, budget: Budget) -> Scenario {
-    Scenario { name, hubs, budget, grain, recover_one_in: 1, mutant: Mutant::None }
+    Scenario { name, hubs, budget, grain, recover_one_in: 4, mutant: Mutant::None }
 }
 
 #[test]
 fn push_with_thaw_double_and_repeat() {
-    let budget = Budget { pushes: 2, freeze_limits: 1, doubles: 1, repeats: 1, publishes: 1, ..QUIET };
+    let budget = Budget { pushes: 2, freeze_limits: 1, doubles: 1, repeats: 1, ..QUIET };
     prove(scenario("push", 2, Grain::PEERS, budget));
 }
 
@@ -52,13 +52,13 @@ fn push_with_a_crash() {
 
 #[test]
 fn claim_with_cut_thaw_and_limits() {
-    let budget = Budget { orders: 1, dials: 2, cuts: 1, publishes: 1, sends: 1, freeze_limits: 1, claim_limits: 1, ..QUIET };
+    let budget = Budget { orders: 1, dials: 2, cuts: 1, sends: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("claim", 2, Grain::PEERS, budget));
 }
 
 #[test]
 fn claim_with_doubles() {
-    let budget = Budget { orders: 1, dials: 2, doubles: 2, publishes: 1, freeze_limits: 1, impatience: 1, ..QUIET };
+    let budget = Budget { orders: 1, dials: 2, doubles: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("claim doubled", 2, Grain::PEERS, budget));
 }
 
@@ -70,7 +70,7 @@ fn claim_with_a_crash() {
 
 #[test]
 fn streams_with_bytes_under_way() {
-    let budget = Budget { orders: 1, dials: 2, impatience: 1, publishes: 1, sends: 1, cuts: 1, ..QUIET };
+    let budget = Budget { orders: 1, dials: 2, impatience: 1, publishes: 1, ..QUIET };
     prove(scenario("wire", 2, Grain::WIRE, budget));
 }
 
@@ -100,7 +100,7 @@ fn copies_that_end() {
 
 #[test]
 fn cancel() {
-    let budget = Budget { pushes: 1, orders: 1, dials: 2, cancels: 1, publishes: 1, freeze_limits: 1, ..QUIET };
+    let budget = Budget { pushes: 1, orders: 1, dials: 1, cancels: 1, publishes: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("cancel", 2, Grain::PEERS, budget));
 }
 
@@ -118,7 +118,7 @@ fn park_with_a_peer() {
 
 #[test]
 fn three_hubs_pushed_about() {
-    let budget = Budget { pushes: 2, freeze_limits: 1, repeats: 1, publishes: 1, doubles: 0, ..QUIET };
+    let budget = Budget { pushes: 2, freeze_limits: 1, ..QUIET };
     prove(scenario("three hubs, push", 3, Grain::PEERS, budget));
 }
 
@@ -130,6 +130,6 @@ fn three_hubs_with_a_crash() {
 
 #[test]
 fn three_hubs_claim_and_push() {
-    let budget = Budget { pushes: 1, orders: 1, dials: 1, claim_limits: 1, ..QUIET };
+    let budget = Budget { orders: 1, pushes: 1, dials: 1, ..QUIET };
     prove(scenario("three hubs, claim", 3, Grain::PEERS, budget));
 }

@@ -2,13 +2,14 @@
 //! that was under way and every connection; from now on it is reliable and the client patient. Then
 //! the client must be served again with every message both ways, or have been told of a reset.
 
+use crate::bounds::Grain;
 use crate::wire::Pipe;
 use crate::world::{Step, World};
 use tidegate_protocol::claim::Claim;
 use tidegate_protocol::session::{State, Timer};
 
 /// So many rounds are enough for every way back; none needs half of it.
-const ROUNDS_MAX: usize = 400;
+const ROUNDS_MAX: usize = 600;
 
 /// After so many visits in vain the client has waited `orphan_after_ms`.
 const VISITS_PATIENT: usize = 8;
@@ -27,6 +28,7 @@ pub enum Ending {
 /// Runs the world on until it is whole again.
 pub fn recover(world: &World) -> Ending {
     let mut world = world.clone();
+    world.grain = Grain { client_reads_at_once: false, hub_reads_at_once: false, ..world.grain };
     world.net.clear();
     let open: Vec<u32> = world.pipes.iter().map(|pipe| pipe.id).collect();
     for id in open {
@@ -118,6 +120,11 @@ fn slow(world: &mut World, visits: &mut usize) -> bool {
         if world.client.machine.poll_timeout().is_some() {
             return Some(Step::ClientTimer);
         }
+        None
+    });
+    // A parked session is taken up in the end: cancel, BeforeAllowTraffic, or the lease is over.
+    let parked = (0..hubs).find(|hub| *visits > VISITS_PATIENT && matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
+    let step = parked.map(Step::TakeUp).or(step).or_else(|| {
         let parked = (0..hubs).find(|hub| matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
         parked.map(Step::TakeUp).or_else(|| timer(|timer| matches!(timer, Timer::CopyTtl(_))))
     });

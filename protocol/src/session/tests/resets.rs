@@ -62,6 +62,14 @@ fn an_orphaned_client_is_reset_from_a_copy_and_the_owner_that_learns_it_ends_the
 }
 
 #[test]
+fn a_copy_that_was_reset_before_it_went_live_is_never_called_live() {
+    let mut pair = given();
+    pair.at(B, Event::Orphaned { conn: NEW, hello: hello(1, 2, 0) });
+    let actions = pair.peer(A, B, PeerMessage::Committed { session: S, handover: handover(2) });
+    assert!(says(&actions, "lost"), "it must not count as moved: {actions:?}");
+}
+
+#[test]
 fn a_reset_is_refused_to_a_token_that_a_later_one_made_void() {
     let mut pair = Pair::new();
     let serial = pair.a.issue().expect("serving");
