@@ -147,14 +147,20 @@ impl Claims {
         self.with(hub, id, |claim, out| claim.on_reset_from(record, out));
     }
 
-    /// A peer is gone: that is an answer.
+    /// A hub has no memory of before. Forgotten, that is an answer; in a new run it is asked again,
+    /// for it may have parked the session.
     pub fn gone(&self, hub: &Arc<Hub>, gone: HubId) {
-        let (claims, questions): (Vec<ClaimId>, Vec<ClaimId>) = {
+        let forgotten = hub.peers.is_forgotten(gone);
+        let (claims, questions): (Vec<(ClaimId, SessionId)>, Vec<ClaimId>) = {
             let table = self.table();
-            (table.claims.keys().copied().collect(), table.questions.keys().copied().collect())
+            (table.claims.iter().map(|(id, claim)| (*id, claim.session())).collect(), table.questions.keys().copied().collect())
         };
-        for id in claims {
-            self.with(hub, id, |claim, out| claim.on_gone(gone, out));
+        for (id, session) in claims {
+            if forgotten {
+                self.with(hub, id, |claim, out| claim.on_gone(gone, out));
+            } else {
+                hub.peers.say(gone, PeerMessage::Locate { session, claim: id });
+            }
         }
         for id in questions {
             self.answer_question(id, gone, Some(Knowledge::Unknown));
