@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The snapshot format that this build writes; it reads this one and, once there is one, the one before.
 pub const SNAPSHOT_VERSION: u32 = 1;
 
-/// One hub's wish to take a session for a client that came to it. Unique within the claimant's run.
+/// One hub's wish to take a session for a client that came to it. Never used again, by no later run of
+/// the hub either (so it starts at random, not at 1): the answer to a claim of an earlier run would
+/// else be taken for the answer to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClaimId(pub u64);

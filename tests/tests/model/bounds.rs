@@ -101,6 +101,8 @@ pub enum Mutant {
     SilenceIsKnowledge,
     /// Hubs accept what was meant for their earlier run.
     NoIncarnationFence,
+    /// Names of claims begin anew with each run.
+    ClaimsCountedAnew,
     /// Rule 8: kept data resets its client without asking the other hubs.
     ResetWithoutAsking,
     /// Rule 18: the connection is closed before the record is on disk.

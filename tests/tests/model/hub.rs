@@ -4,7 +4,7 @@ use crate::bounds::Mutant;
 use crate::ledger::Fault;
 use crate::wire::{Down, Parcel};
 use crate::world::{SESSION, World, hub_id, index_of};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidegate_protocol::claim::{Claim, Step};
 use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::{Hello, Old, ServerFrame, Welcome, WireLimits};
@@ -45,6 +45,8 @@ pub struct Hub {
     pub session: Session<u8>,
     /// Claims under way.
     pub claims: Vec<Claim>,
+    /// Who owned the session when each waiting hello arrived: the ghost's, not the hub's.
+    pub seen: BTreeMap<ConnectionId, Option<(usize, u8)>>,
     /// Number of its last claim.
     pub claimed: u8,
     /// Timers that are armed.
@@ -69,6 +71,7 @@ impl Hub {
             seq: 0,
             session: Session::unknown(SESSION, hub_id(me)),
             claims: Vec::new(),
+            seen: BTreeMap::new(),
             claimed: 0,
             timers: BTreeSet::new(),
             settling: false,
@@ -211,6 +214,7 @@ impl World {
                 let granted = standing.map(|index| self.hubs[hub].claims.remove(index)).filter(|claim| claim.clone().on_snapshot());
                 match granted {
                     Some(claim) => {
+                        self.hubs[hub].seen.remove(&claim.connection());
                         let waiting = Some((claim.connection(), claim.hello()));
                         self.feed(hub, Event::Copied { waiting, handover, record });
                     }
@@ -232,6 +236,11 @@ impl World {
 
     fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<u8>>) {
         self.hubs[hub].claims.retain(|claim| !claim.is_done());
+        if !self.hubs[hub].claims.iter().any(|claim| claim.connection() == conn)
+            && !steps.iter().any(|step| matches!(step, Step::Reset { .. }))
+        {
+            self.hubs[hub].seen.remove(&conn);
+        }
         for step in steps {
             match step {
                 Step::Say(to, message) => self.say(hub, to, message),
@@ -254,7 +263,10 @@ impl World {
             return self.feed(hub, event);
         }
         self.hubs[hub].claimed += 1;
-        let id = ClaimId(u64::from(self.hubs[hub].claimed));
+        let run = if self.mutant == Mutant::ClaimsCountedAnew { 0 } else { u64::from(self.hubs[hub].run) };
+        let id = ClaimId(run * 256 + u64::from(self.hubs[hub].claimed));
+        let owner = self.owner_now();
+        self.hubs[hub].seen.insert(conn, owner);
         let everyone = (0..self.hubs.len()).map(hub_id);
         let mut steps = Vec::new();
         let claim = Claim::begin(SESSION, id, conn, hello, orphaned, everyone, &mut steps);
@@ -266,6 +278,7 @@ impl World {
     pub fn connection_lost(&mut self, hub: usize, id: u32) {
         let conn = ConnectionId(u64::from(id));
         self.hubs[hub].claims.retain(|claim| claim.connection() != conn);
+        self.hubs[hub].seen.remove(&conn);
         self.feed(hub, Event::ConnectionLost { conn });
     }
 
@@ -316,8 +329,10 @@ impl World {
 
     /// The client gets a new session here, and every hub is told.
     fn reset(&mut self, hub: usize, conn: ConnectionId) {
-        let alive = self.hubs.iter().any(|hub| hub.session.is_owner()) || self.under_way();
-        let needless = alive && !self.ledger.orphaned && !self.ledger.reset;
+        let owner = self.owner_now();
+        // An owner that came to be while the answers were under way could not be known.
+        let known = self.hubs[hub].seen.remove(&conn).unwrap_or(owner);
+        let needless = owner.is_some() && known == owner && !self.ledger.orphaned && !self.ledger.reset;
         self.ledger.expect(!needless, Fault::NeedlessReset);
         self.ledger.reset = true;
         let frame = welcome_frame(SessionId(99), Epoch(2), hub, 1, Generation(1), false, Offset(0), Offset(0));
@@ -330,12 +345,10 @@ impl World {
         }
     }
 
-    /// Whether a commit is on its way to a copy that waits for it.
-    fn under_way(&self) -> bool {
-        self.hubs.iter().any(|hub| match hub.session.state() {
-            State::Given { handover, successor_gone: false, .. } => self.hubs[index_of(handover.to)].session.holds(*handover),
-            _ => false,
-        })
+    /// The run of a hub that owns the session now.
+    fn owner_now(&self) -> Option<(usize, u8)> {
+        let owner = self.hubs.iter().position(|hub| hub.session.is_owner());
+        owner.map(|owner| (owner, self.hubs[owner].run))
     }
 
     /// Writes what the connection at work may get.
