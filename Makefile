@@ -1,0 +1,47 @@
+# make demo    builds everything and shows a drain of 500 live users, in under two minutes after the build
+# make demo KEEP=1   the same two hubs and kitchens, left running: open the page and drain by hand
+# make test    all checks and tests; the last line is "N passed, N failed"
+#
+# Both do all set-up by themselves. What they need to be there: Rust (cargo) and Node 20 (node, npm).
+
+# One place for what is built, whatever the environment says: scripts look for programs there.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+# The same for npm's and cargo's own talk.
+export npm_config_fund := false
+export npm_config_audit := false
+export npm_config_update_notifier := false
+
+.PHONY: help demo test setup setup-demo build release sdk lint fmt
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo "also: make setup · build · lint · fmt"
+
+demo: setup-demo release sdk
+	@node examples/demo/demo.mjs $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+test: setup
+	@node scripts/test.mjs
+
+# What the demo needs; `setup` adds what only tests need: a browser, two balancers, cargo-deny.
+setup-demo:
+	@scripts/setup.sh demo
+
+setup:
+	@scripts/setup.sh test
+
+build: setup-demo sdk
+	cargo build --workspace --locked
+
+release:
+	cargo build --release --locked --bin tidegate --bin tidegate-hook --bin tidegate-load --bin tidegate-kitchen
+
+sdk: setup-demo
+	@cd client-sdk-js && npm run --silent build
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	cargo fmt --all

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Makes a fresh machine ready: `setup.sh demo` for the demo, `setup.sh test` for the tests.
+# What it cannot install it names, all of it at once, with the command that would.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+NODE_MIN=20
+CARGO_DENY_VERSION=0.20.2
+what=${1:?"usage: setup.sh demo|test"}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+missing=()
+have() { command -v "$1" >/dev/null 2>&1; }
+
+need_toolchains() {
+    have cargo || missing+=("cargo: install Rust with https://rustup.rs")
+    have cc || missing+=("cc, a C compiler and linker: apt-get install gcc libc6-dev")
+    if ! have node; then
+        missing+=("node: install Node $NODE_MIN or later, https://nodejs.org")
+    elif [ "$(node -p 'process.versions.node.split(".")[0]')" -lt "$NODE_MIN" ]; then
+        missing+=("node $NODE_MIN or later: this is $(node --version)")
+    fi
+    have npm || missing+=("npm: it comes with Node")
+}
+
+need_rust_components() {
+    cargo fmt --version >/dev/null 2>&1 || add_component rustfmt
+    cargo clippy --version >/dev/null 2>&1 || add_component clippy
+}
+
+add_component() {
+    if have rustup; then
+        say "adding the Rust component $1"
+        rustup component add "$1" >&2
+    else
+        missing+=("$1: rustup component add $1")
+    fi
+}
+
+has_browser() {
+    local path
+    for path in "${TIDEGATE_CHROMIUM:-}" /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome{-stable,}; do
+        if [ -n "$path" ] && [ -x "$path" ]; then return 0; fi
+    done
+    return 1
+}
+
+need_packages() {
+    local packages=()
+    has_browser || packages+=(chromium)
+    # Debian puts them where only root's PATH looks.
+    local PATH=$PATH:/usr/sbin:/sbin
+    have nginx || packages+=(nginx)
+    have haproxy || packages+=(haproxy)
+    have cc || packages+=(gcc libc6-dev)
+    if [ ${#packages[@]} -eq 0 ]; then return 0; fi
+    if [ "$(id -u)" -eq 0 ] && have apt-get; then
+        install_packages "${packages[@]}"
+    else
+        missing+=("${packages[*]}: apt-get install ${packages[*]} (as root)")
+    fi
+}
+
+# The tests start these programs themselves; their services are not to be started by the installation.
+install_packages() {
+    say "installing Debian packages: $*"
+    local policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+need_sdk_modules() {
+    local installed=client-sdk-js/node_modules/.package-lock.json
+    if [ -e "$installed" ] && [ ! client-sdk-js/package-lock.json -nt "$installed" ]; then return 0; fi
+    say "installing the SDK's development dependencies, as locked"
+    (cd client-sdk-js && npm ci --no-progress >&2)
+    touch "$installed"
+}
+
+need_cargo_deny() {
+    if cargo deny --version >/dev/null 2>&1; then return 0; fi
+    say "building cargo-deny $CARGO_DENY_VERSION; this takes some minutes, once"
+    # Not into our target directory: it is a tool of the machine, not a part of this tree.
+    env -u CARGO_TARGET_DIR cargo install cargo-deny --locked --debug --version "$CARGO_DENY_VERSION" >&2
+}
+
+fail_if_missing() {
+    if [ ${#missing[@]} -eq 0 ]; then return 0; fi
+    say "missing on this machine:"
+    printf '  %s\n' "${missing[@]}" >&2
+    exit 1
+}
+
+case $what in
+demo) need_toolchains ;;
+test)
+    need_packages
+    need_toolchains
+    if have cargo; then need_rust_components; fi
+    ;;
+*)
+    say "\"$what\" is nothing to set up; expected demo or test"
+    exit 2
+    ;;
+esac
+fail_if_missing
+need_sdk_modules
+if [ "$what" = test ]; then need_cargo_deny; fi
