@@ -72,6 +72,10 @@ fn one(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, action: Action<Messa
         }
         Action::Bind => {
             hub.index.add(cell.id, inner.session.record());
+            // The JWT's end moves with the session (rule 24).
+            if let Some(expires) = inner.session.record().and_then(|record| record.profile.auth_expires_unix_ms) {
+                hub.timers.arm(hub.now().plus(expires.saturating_sub(hub.unix_ms())), Due::AuthExpiry(cell.id));
+            }
             app::bind(hub, cell, inner, true);
         }
         Action::Unbind => app::unbind(hub, cell, inner),

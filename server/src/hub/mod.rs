@@ -240,6 +240,12 @@ impl Hub {
         (self.connection_count() as u64) <= self.session_limit()
     }
 
+    /// Whether one more session fits beside those that are here, detached ones and copies included.
+    pub fn has_room_for_a_session(&self) -> bool {
+        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (self.cells.len().saturating_sub(tombstones) as u64) < self.config.limits.sessions
+    }
+
     fn session_limit(&self) -> u64 {
         self.config.limits.sessions_within(crate::config::descriptor_limit(), self.config.app.is_some())
     }

@@ -58,8 +58,8 @@ type Socket = WebSocketStream<Stream>;
 enum End {
     /// Say this and close.
     Close(u16, Cow<'static, str>),
-    /// The peer closed, or the socket broke; `true`: the close ends the session.
-    Gone(bool),
+    /// The peer closed, or the socket broke; code and reason of a close that ends the session.
+    Gone(Option<(u16, String)>),
 }
 
 /// Where the connection is in its life; the picture stands at the top.
@@ -108,7 +108,8 @@ pub async fn run(mut worker: Box<Worker>) {
         Life::Serving(serving) => Some(serving.cell.clone()),
         Life::Waiting { .. } | Life::Greeted { .. } => None,
     };
-    if let (End::Gone(true), Some(cell)) = (&end, &cell) {
+    if let (End::Gone(Some((code, reason))), Some(cell)) = (&end, &cell) {
+        app::client_bye(&mut cell.lock(), conn.id, *code, reason.clone());
         cell.feed(hub, Event::Bye { conn: conn.id });
     }
     // The session is told first, so that its client, quick to come back, finds it detached.
@@ -259,11 +260,11 @@ async fn stalling(write: impl Future<Output = Result<(), WsError>>) -> Result<()
     // Nearly always the kernel takes it at once; the timer and its memory exist only while it does not.
     let first = std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await;
     if let Poll::Ready(written) = first {
-        return written.map_err(|_| End::Gone(false));
+        return written.map_err(|_| End::Gone(None));
     }
     match Box::pin(tokio::time::timeout(Duration::from_millis(WRITE_STALL_MS), write)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone(false)),
+        Ok(Err(_)) => Err(End::Gone(None)),
         Err(_) => Err(close(Close::SlowConsumer, "nothing was read for too long")),
     }
 }
@@ -302,8 +303,11 @@ fn retry_held(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving) -> Result<bool
 
 async fn on_read(hub: &Arc<Hub>, conn: &Arc<Conn>, life: &mut Life, read: Option<Result<WsMessage, WsError>>) -> Result<(), End> {
     let message = match read {
-        None => return Err(End::Gone(false)),
-        Some(Ok(WsMessage::Close(frame))) => return Err(End::Gone(frame.is_some_and(|frame| client_ends_session(frame.code.into())))),
+        None => return Err(End::Gone(None)),
+        Some(Ok(WsMessage::Close(frame))) => {
+            let close = frame.map(|frame| (u16::from(frame.code), frame.reason.as_str().to_owned()));
+            return Err(End::Gone(close.filter(|(code, _)| client_ends_session(*code))));
+        }
         Some(Ok(message)) => message,
         Some(Err(error)) => return Err(broken(hub, &error)),
     };
@@ -342,7 +346,7 @@ fn broken(hub: &Hub, error: &WsError) -> End {
             hub.metrics.rejected.of(Rejected::Protocol).increment(1);
             End::Close(1002, error.to_string().into())
         }
-        _ => End::Gone(false),
+        _ => End::Gone(None),
     }
 }
 
@@ -409,7 +413,7 @@ fn on_frame(hub: &Arc<Hub>, conn: &Conn, serving: &Serving, frame: ClientFrame) 
         ClientFrame::Busy { drain, ms, why } => hub.drain.busy(cell.id, drain, ms, why),
         ClientFrame::Bye { code, reason } => {
             let code = code.unwrap_or(1000);
-            app::client_bye(&mut cell.lock(), code, reason.unwrap_or_default());
+            app::client_bye(&mut cell.lock(), conn.id, code, reason.unwrap_or_default());
             cell.feed(hub, Event::Bye { conn: conn.id });
         }
     }

@@ -22,6 +22,8 @@ use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 /// The longest list of subprotocols, and the longest language tag, that a hello may carry.
 const PROTOCOLS_MAX: usize = 16;
 const LANGUAGE_BYTES_MAX: usize = 35;
+/// What a newcomer is told to wait when the hub is full of sessions, in milliseconds.
+const FULL_RETRY_MS: u64 = 2_000;
 /// The app will not have this client (a policy of its own): no other try can help.
 const REFUSED: u16 = 1008;
 
@@ -81,6 +83,11 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
     if hub.is_parked_for_good() {
         // The next process on this data directory will serve it.
         hub.retry(conn.id, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
+        return;
+    }
+    if !hub.has_room_for_a_session() {
+        hub.metrics.rejected.of(Rejected::Sessions).increment(1);
+        hub.retry(conn.id, FULL_RETRY_MS, "full");
         return;
     }
     let record = Record::new(Epoch(1), profile(request, hello, identity));
