@@ -55,5 +55,5 @@ pub(super) async fn report(State(api): State<Arc<Api>>, _: NoParams) -> Result<J
             "no drain has ended since this hub started: begin one with POST /v1/drain",
         )
     };
-    api.hub.drain.report().map(Json).ok_or_else(none)
+    api.hub.drain.report().await.map(Json).ok_or_else(none)
 }

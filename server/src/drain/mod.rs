@@ -29,6 +29,8 @@ pub use leave::{leave, park_everything};
 
 /// How often the driver looks at the peers, in milliseconds.
 const PEERS_EVERY: Duration = Duration::from_millis(1_000);
+/// How long a report is waited for after *drained* can be seen; it is a matter of milliseconds.
+const REPORT_WAIT: Duration = Duration::from_secs(3);
 /// Actions carried out before the driver lets others run.
 const BURST: usize = 256;
 
@@ -267,8 +269,24 @@ impl Driver {
         self.status_now(hub)
     }
 
-    /// The last report.
-    pub fn report(&self) -> Option<DrainReport> {
+    /// The last report. Whoever saw *drained* gets that drain's report: it is waited for, shortly.
+    pub async fn report(&self) -> Option<DrainReport> {
+        let mut changed = self.changed.subscribe();
+        let waiting = async {
+            loop {
+                changed.borrow_and_update();
+                let kept = self.kept_report();
+                let ended = self.machine().as_ref().filter(|machine| machine.phase() == Phase::Drained).map(Drain::id);
+                let missing = ended.is_some_and(|ended| kept.as_ref().is_none_or(|kept| kept.drain != ended));
+                if !missing || changed.changed().await.is_err() {
+                    return kept;
+                }
+            }
+        };
+        tokio::time::timeout(REPORT_WAIT, waiting).await.unwrap_or_else(|_| self.kept_report())
+    }
+
+    fn kept_report(&self) -> Option<DrainReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -332,6 +350,8 @@ impl Driver {
             "drain ended"
         );
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        // Wakes who waits for it.
+        self.changed.send_modify(|_| {});
     }
 }
 

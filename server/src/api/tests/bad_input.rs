@@ -16,7 +16,7 @@ async fn bad_publishes_name_what_is_wrong() {
         (r#"{"to":{"all":true},"text":"a","base64":"YQ=="}"#.into(), 400, "more than one message"),
         (r#"{"to":{},"text":"a"}"#.into(), 400, "names nobody"),
         (r#"{"to":{"all":true},"text":5}"#.into(), 400, "invalid type: integer `5`"),
-        (r#"{"to":{"all":true},"text":"\ud800"}"#.into(), 400, "surrogate"),
+        (r#"{"to":{"all":true},"text":"\ud800"}"#.into(), 400, "hex escape"),
         (r#"{"to":{"all":true},"base64":"??"}"#.into(), 400, "standard alphabet with padding"),
         (r#"{"to":{"all":true},"text":"a","scope":"world"}"#.into(), 400, "unknown variant `world`"),
         (r#"{"to":{"all":true},"text":"a","colour":1}"#.into(), 400, "unknown field `colour`"),

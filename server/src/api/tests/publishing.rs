@@ -48,16 +48,16 @@ async fn the_senders_bytes_are_kept() {
 }
 
 #[tokio::test]
-async fn a_session_whose_client_acks_nothing_is_busy_and_delays_nobody_else() {
+async fn a_publish_to_a_session_whose_client_acks_nothing_is_refused_until_it_does() {
     let bench = bench(&["--limit-unacked-messages", "1"]).await;
     let (slow, other) = (bench.session(1, None, &[]), bench.session(2, None, &[]));
-    let to_slow = format!(r#"{{"to":{{"session":"{}"}},"text":"a"}}"#, id(1));
-    bench.publish(to_slow.clone()).await.ok(200);
-    let refused = bench.publish(to_slow).await;
+    let to = |session| format!(r#"{{"to":{{"session":"{}"}},"text":"a"}}"#, id(session));
+    bench.publish(to(1)).await.ok(200);
+    let refused = bench.publish(to(1)).await;
     refused.says(503, "slow_consumer");
     assert_eq!(refused.headers[header::RETRY_AFTER], "1");
-    assert_eq!(bench.publish(r#"{"to":{"all":true},"text":"b"}"#).await.ok(200)["sessions"], 1);
-    assert_eq!((outbox(&slow), outbox(&other)), (vec![text("a")], vec![text("b")]));
+    bench.publish(to(2)).await.ok(200);
+    assert_eq!((outbox(&slow), outbox(&other)), (vec![text("a")], vec![text("a")]));
 }
 
 #[tokio::test]
@@ -102,9 +102,12 @@ async fn a_caller_that_goes_away_in_the_middle_leaves_one_message_and_its_repeat
     let bench = bench(&[]).await;
     let cell = bench.session(1, None, &[]);
     let request = r#"{"to":{"all":true},"text":"a","idempotency_key":"k"}"#;
-    // Asked once, and then dropped, as hyper does when a connection is gone.
-    let gone = tokio::time::timeout(Duration::ZERO, bench.publish(request)).await;
-    assert!(gone.is_err(), "it should not have been done at once: {gone:?}");
+    {
+        // Asked once, and then dropped, as hyper does when a connection is gone.
+        let mut asked = std::pin::pin!(bench.publish(request));
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx))).await;
+        assert!(first.is_pending(), "it should not have been done at once: {first:?}");
+    }
     assert_eq!(bench.publish(request).await.ok(200)["sessions"], 1);
     assert_eq!(outbox(&cell), [text("a")]);
 }
