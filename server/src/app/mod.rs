@@ -46,6 +46,7 @@ use rustls::ClientConfig;
 use side::{Bye, Farewell, Stage, Then};
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::id::ConnectionId;
 use tidegate_protocol::session::State;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -202,7 +203,11 @@ pub fn caught_up(inner: &Inner) {
 
 /// The client is about to end the session: this is what the app's socket is closed with, once it got
 /// what the client said before.
-pub fn client_bye(inner: &mut Inner, code: u16, reason: String) {
+pub fn client_bye(inner: &mut Inner, conn: ConnectionId, code: u16, reason: String) {
+    if inner.session.counted() != Some(conn) {
+        // A connection that was displaced ends nothing.
+        return;
+    }
     let (Some(side), Some(record)) = (&mut inner.app, inner.session.record()) else { return };
     let rest = record.untaken.iter().cloned().collect();
     side.bye = Some(Bye { code, reason, rest, rest_from: record.taken().0 });

@@ -13,7 +13,7 @@ use tidegate_protocol::close;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage, Utf8Bytes};
 
 /// What a frame costs beside the message in it.
 const FRAME_ROOM_BYTES: usize = 16;
@@ -114,7 +114,11 @@ impl AppSocket {
                 }
                 // Pings are answered by the socket itself.
                 Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_))) => continue,
-                Some(Err(_)) | None => Step::Lost,
+                Some(Err(error)) => {
+                    told(&error);
+                    Step::Lost
+                }
+                None => Step::Lost,
             });
         }
         Poll::Pending
@@ -139,6 +143,14 @@ impl AppSocket {
         };
         // An app that does not answer its close loses the socket.
         drop(tokio::time::timeout(Duration::from_millis(within_ms), parting).await);
+    }
+}
+
+/// A socket that breaks is daily life; an app that says more than the hub may carry is a matter of settings.
+fn told(error: &WsError) {
+    match error {
+        WsError::Capacity(error) => tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped"),
+        error => tracing::debug!(%error, "the app's socket broke"),
     }
 }
 

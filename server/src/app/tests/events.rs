@@ -23,7 +23,7 @@ async fn events_are_numbered_in_order_and_say_whose_they_are() {
     assert_eq!((drain["n"].as_u64(), drain["reason"].as_str()), (Some(2), Some("deploy")));
     app::notify_all(&guest.hub, &Notice::Recalled { drain: DrainId(5) });
     assert_eq!(app.posted("recalled").await.answer(204, b"")["n"], 3);
-    app::client_bye(&mut guest.cell.lock(), 4001, "done".into());
+    app::client_bye(&mut guest.cell.lock(), guest.conn.id, 4001, "done".into());
     guest.cell.feed(&guest.hub, Event::Bye { conn: guest.conn.id });
     let ended = app.posted("ended").await.answer(200, b"");
     assert_eq!(ended["n"], 4);

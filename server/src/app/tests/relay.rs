@@ -105,7 +105,7 @@ async fn the_clients_code_and_reason_reach_the_app_after_its_last_message() {
     let guest = Guest::arrives(&hub, Guest::profile()).await;
     let mut dialled = app.dialled().await;
     guest.says_text("save this");
-    app::client_bye(&mut guest.cell.lock(), 4001, "done".into());
+    app::client_bye(&mut guest.cell.lock(), guest.conn.id, 4001, "done".into());
     guest.cell.feed(&hub, Event::Bye { conn: guest.conn.id });
     assert_eq!(dialled.reads_text().await, "save this");
     assert_eq!(dialled.reads_close().await, (4001, "done".into()));
