@@ -132,8 +132,10 @@ impl Program {
     pub async fn first_line(&self) -> String {
         wait_until(&format!("{} is ready and says so on stdout", self.name), || async {
             let over = self.over();
-            match lock(&self.said).stdout.front() {
-                Some(line) => Ok(line.clone()),
+            // The lock is let go before the arms, which take it again.
+            let first = lock(&self.said).stdout.front().cloned();
+            match first {
+                Some(line) => Ok(line),
                 None if over.is_some() => {
                     panic!("{} ended before it was ready:\n{}", self.name, self.stderr().join("\n"))
                 }
