@@ -189,12 +189,26 @@ impl World {
         self.post(from, to, message);
     }
 
-    /// A run of a hub hears nothing that was meant for an earlier one.
     fn post(&mut self, from: usize, to: usize, message: PeerMessage<u8>) {
-        let to_run = self.hubs[from].knows[to];
+        let (from_run, to_run) = (self.hubs[from].run, self.hubs[from].knows[to]);
         if to_run == self.hubs[to].run || self.mutant == Mutant::NoIncarnationFence {
-            self.net.post(Parcel { from, to, to_run, message });
+            self.net.post(Parcel { from, from_run, to, to_run, message });
         }
+    }
+
+    /// What the link between hubs sees to: a run hears nothing that was meant for an earlier one; the
+    /// end of a peer's run is noticed before the first word of the next one, and no word of it after that.
+    pub fn deliver(&mut self, parcel: &Parcel) {
+        let known = self.hubs[parcel.to].knows[parcel.from];
+        if self.mutant != Mutant::NoIncarnationFence {
+            if parcel.from_run < known {
+                return;
+            }
+            if parcel.from_run > known {
+                self.learn(parcel.to, parcel.from);
+            }
+        }
+        self.hear(parcel.to, parcel.from, parcel.message.clone());
     }
 
     /// A word from a peer arrives.

@@ -58,7 +58,7 @@ fn claim_with_cut_thaw_and_limits() {
 
 #[test]
 fn claim_with_doubles() {
-    let budget = Budget { orders: 1, dials: 2, doubles: 1, freeze_limits: 1, ..QUIET };
+    let budget = Budget { orders: 1, dials: 2, doubles: 1, freeze_limits: 1, claim_limits: 1, ..QUIET };
     prove(scenario("claim doubled", 2, Grain::PEERS, budget));
 }
 
@@ -76,7 +76,7 @@ fn streams_with_bytes_under_way() {
 
 #[test]
 fn every_step_on_its_own() {
-    let budget = Budget { orders: 1, dials: 1, publishes: 1, sends: 1, ..QUIET };
+    let budget = Budget { orders: 1, dials: 1, publishes: 2, sends: 2, freeze_limits: 1, ..QUIET };
     prove(scenario("fine", 2, Grain::FINE, budget));
 }
 
@@ -94,7 +94,7 @@ fn orphans() {
 
 #[test]
 fn copies_that_end() {
-    let budget = Budget { pushes: 1, orders: 1, dials: 2, copy_ends: 1, copy_waits: 1, repeats: 1, doubles: 1, ..QUIET };
+    let budget = Budget { pushes: 1, dials: 1, copy_ends: 1, copy_waits: 1, repeats: 1, doubles: 1, ..QUIET };
     prove(scenario("copy ends", 2, Grain::PEERS, budget));
 }
 
@@ -112,7 +112,7 @@ fn park_and_crash() {
 
 #[test]
 fn park_with_a_peer() {
-    let budget = Budget { parks: 1, dials: 2, orders: 1, crashes: 1, publishes: 1, claim_limits: 1, ..QUIET };
+    let budget = Budget { parks: 1, dials: 1, orders: 1, crashes: 1, publishes: 1, claim_limits: 1, ..QUIET };
     prove(scenario("park with peer", 2, Grain::PEERS, budget));
 }
 

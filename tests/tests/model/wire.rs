@@ -13,6 +13,8 @@ use tidegate_protocol::peer::PeerMessage;
 pub struct Parcel {
     /// Sender.
     pub from: usize,
+    /// Which run of the sender said it.
+    pub from_run: u8,
     /// Receiver.
     pub to: usize,
     /// For which run of the receiver it was meant, as far as the sender knew.

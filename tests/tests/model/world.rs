@@ -325,12 +325,12 @@ impl World {
             }
             Step::Arrive(index) => {
                 let parcel = self.net.take(index);
-                self.hear(parcel.to, parcel.from, parcel.message.clone());
+                self.deliver(&parcel);
             }
             Step::ArriveTwice(index) => {
                 self.budget.doubles -= 1;
                 let parcel = self.net.get(index);
-                self.hear(parcel.to, parcel.from, parcel.message.clone());
+                self.deliver(&parcel);
             }
             Step::Publish(hub) => self.publish(hub),
             Step::Pump(hub) => self.pump(hub),

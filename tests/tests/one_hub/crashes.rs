@@ -1,0 +1,136 @@
+//! SIGKILL in the middle of parking and of taking up: whoever was told "safe" is safe, the rest is told.
+
+use crate::moments::{crowd, publish};
+use serde_json::json;
+use tidegate_protocol::client::Report;
+use tidegate_tests::{Client, Hub, Relay, Seen, Setup, wait_until};
+
+const CLIENTS: usize = 40;
+
+fn count(clients: &[Client], is: impl Fn(&Seen) -> bool) -> usize {
+    clients.iter().filter(|client| is(&client.seen())).count()
+}
+
+/// Why continuity was lost, if it was.
+fn reset_why(seen: &Seen) -> Option<String> {
+    seen.reports.iter().find_map(|report| match report {
+        Report::Reset { why, .. } => Some(why.to_string()),
+        _ => None,
+    })
+}
+
+/// A drain that releases its clients one by one over two seconds.
+async fn drain_slowly(hub: &Hub) {
+    let policy = json!({"notice_ms": 0, "window_ms": 2_000, "settle_ms": 1_000, "deadline_ms": 20_000, "stages": [100], "max_in_flight": 4});
+    hub.api.post("/v1/drain", &policy).await.expect(202);
+}
+
+async fn wait_count(clients: &[Client], what: &str, at_least: usize, is: impl Fn(&Seen) -> bool + Copy) {
+    wait_until(&format!("{at_least} clients {what}"), || async {
+        let so_far = count(clients, is);
+        if so_far >= at_least { Ok(()) } else { Err(format!("{so_far}")) }
+    })
+    .await;
+}
+
+/// Every client is back: in its session with every message once and in order, or reset and told so.
+/// Gives how many were reset.
+async fn account(hub: &Hub, clients: &[Client]) -> usize {
+    let mut resets = 0;
+    for client in clients {
+        let seen = client.wait("a return or a reset", |seen| seen.connected).await;
+        publish(hub, client, "third").await;
+        let seen = client
+            .wait("the message after its return", |now| {
+                now.received.len() > seen.received.len() || now.received.ends_with(&["third".into()])
+            })
+            .await;
+        if seen.resets() > 0 {
+            resets += 1;
+        } else {
+            assert_eq!(seen.received, ["first", "second", "third"], "{:?}", seen.reports);
+        }
+    }
+    resets
+}
+
+#[tokio::test]
+async fn whoever_was_told_parked_resumes_after_a_kill_in_the_middle_of_parking() {
+    for killed_after in [1, 7, 20, 33] {
+        let hub = Setup::new("A").start().await;
+        let relay = Relay::to(hub.public).await;
+        let clients = crowd(&hub, &relay, CLIENTS).await;
+        drain_slowly(&hub).await;
+        wait_count(&clients, "were told that they are parked", killed_after, Seen::told_parked).await;
+        hub.kill();
+        relay.refuse();
+        for client in &clients {
+            client.wait("the end of the connection", |seen| !seen.connected).await;
+        }
+        let told: Vec<bool> = clients.iter().map(|client| client.seen().told_parked()).collect();
+        let next = hub.setup().start().await;
+        relay.retarget(&[next.public]);
+        relay.heal();
+        account(&next, &clients).await;
+        for (client, told) in clients.iter().zip(told) {
+            let why = reset_why(&client.seen());
+            assert!(!(told && why.is_some()), "told parked, killed after {killed_after}, and then reset: {why:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_taking_up_resets_only_who_was_taken_up_and_tells_them() {
+    for killed_after in [1, 8, 25] {
+        let hub = Setup::new("A").start().await;
+        let relay = Relay::to(hub.public).await;
+        let clients = crowd(&hub, &relay, CLIENTS).await;
+        hub.stop().await;
+        assert_eq!(count(&clients, Seen::told_parked), CLIENTS, "SIGTERM told everybody");
+        let second = hub.setup().start().await;
+        relay.retarget(&[second.public]);
+        wait_count(&clients, "were welcomed back", killed_after, |seen| seen.resumes() >= 1).await;
+        second.kill();
+        relay.refuse();
+        for client in &clients {
+            client.wait("no connection", |seen| !seen.connected).await;
+        }
+        let welcomed: Vec<bool> = clients.iter().map(|client| client.seen().resumes() >= 1).collect();
+        let third = hub.setup().start().await;
+        relay.retarget(&[third.public]);
+        relay.heal();
+        let resets = account(&third, &clients).await;
+        let served = welcomed.iter().filter(|welcomed| **welcomed).count();
+        assert!(
+            resets >= served,
+            "{served} were served by the process that was killed; only {resets} were told of a reset"
+        );
+        for (client, welcomed) in clients.iter().zip(welcomed) {
+            match reset_why(&client.seen()) {
+                Some(why) => assert_eq!(why, "taken_up_lost", "the only reason to lose what was parked"),
+                None => {
+                    assert!(!welcomed, "taken up by a process that was killed, and then resumed as if nothing had been")
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_kill_without_parking_every_client_is_told_of_the_reset() {
+    let hub = Setup::new("A").start().await;
+    let relay = Relay::to(hub.public).await;
+    let clients = crowd(&hub, &relay, 5).await;
+    let before: Vec<_> = clients.iter().map(|client| client.seen().session).collect();
+    hub.kill();
+    let next = hub.setup().start().await;
+    relay.retarget(&[next.public]);
+    for (client, before) in clients.iter().zip(before) {
+        let seen = client.wait("a reset", |seen| seen.resets() == 1).await;
+        let told = seen
+            .reports
+            .iter()
+            .any(|report| matches!(report, Report::Reset { replaces, .. } if Some(*replaces) == before));
+        assert!(told, "the reset names the session that is no more: {:?}", seen.reports);
+    }
+}

@@ -1,0 +1,9 @@
+//! One hub alone, its app and its clients, as processes: connecting, messages, calls, parking, crashes.
+
+mod apps;
+mod auth;
+mod calls;
+mod connecting;
+mod crashes;
+mod moments;
+mod parking;
