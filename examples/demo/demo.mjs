@@ -4,13 +4,13 @@
 // `--keep` starts the same and leaves the drain to whoever watches the page.
 
 import { fileURLToPath } from "node:url";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
 import { Fleet } from "./fleet.mjs";
 import { pause } from "./program.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const BINARIES = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release");
+const BINARIES = process.env.TIDEGATE_BIN_DIR ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release");
 const SDK = join(ROOT, "client-sdk-js", "dist");
 
 const USERS = 500;
@@ -24,8 +24,11 @@ const JOIN_MS = 40_000;
 const keep = process.argv.includes("--keep");
 const fleet = new Fleet(BINARIES, SDK);
 
+/** Once the demo ends, for whatever reason, what was under way has nothing more to tell. */
+let isOver = false;
+
 function say(text = "") {
-  process.stderr.write(`${text}\n`);
+  if (!isOver) process.stderr.write(`${text}\n`);
 }
 
 /** Resolves when somebody wants the demo to end. */
@@ -44,7 +47,7 @@ const interrupted = new Promise((resolve) => {
 /** The command line for hub `seat`, as a person can type it. */
 function hookLine(seat, command, args = []) {
   const quoted = args.map((arg) => (/[^\w.:/=-]/.test(arg) ? `"${arg}"` : arg));
-  return [fleet.path("tidegate-hook"), command, "--hub", seat.privateUrl, ...quoted].join(" ");
+  return [relative(process.cwd(), fleet.path("tidegate-hook")), command, "--hub", seat.privateUrl, ...quoted].join(" ");
 }
 
 /** Starts the users of hub A, and waits until messages flow for each of them. */
@@ -162,7 +165,8 @@ async function run() {
     end = account(null, null, null).line;
   }
   if (end.signal !== undefined) say(`\n${end.signal}: ending everything; once more ends it by force`);
-  await fleet.stop().catch((why) => say(`demo: ${why.message}`));
+  isOver = true;
+  await fleet.stop().catch((why) => process.stderr.write(`demo: ${why.message}\n`));
   clearInterval(awake);
   return end;
 }
