@@ -13,7 +13,9 @@
 //! # }
 //! ```
 
+mod balancer;
 mod client;
+mod crowd;
 mod fake_app;
 mod hook;
 mod hub;
@@ -25,7 +27,9 @@ mod relay;
 mod wait;
 mod wire;
 
+pub use balancer::{Balancer, Kind, Rule};
 pub use client::{Client, Seen};
+pub use crowd::{Crowd, Fleet};
 pub use fake_app::{AppSocket, FakeApp};
 pub use hook::{Hook, HookEnd, RunningHook, hook};
 pub use hub::{Hub, Setup, cluster_key};

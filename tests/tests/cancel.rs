@@ -109,7 +109,9 @@ async fn after_parking_on_one_hub_alone_a_cancel_takes_everybody_up_again() {
     }
     let parked = hub.api.get("/v1/sessions").await.json();
     assert!(
-        parked["sessions"].as_array().is_some_and(|all| all.len() == 6 && all.iter().all(|one| one["phase"] == "parked")),
+        parked["sessions"]
+            .as_array()
+            .is_some_and(|all| all.len() == 6 && all.iter().all(|one| one["phase"] == "parked")),
         "all are parked: {parked}"
     );
 
