@@ -16,7 +16,7 @@
 //!                             ├────────────────────────────────────────┼───────────────── taken up ────┘
 //!   snapshot ──► Copy ────────┘ committed                              │ lost, successor gone: the data stays,
 //!                  │                                                   ▼ and the next hello is reset from it
-//!                  └── aborted, time to live ──► what it was before   Ended ◄── bye, evicted, expired, replaced
+//!                  └── aborted, time to live ──► Moved (a tombstone)  Ended ◄── bye, evicted, expired, replaced
 //! ```
 
 pub mod record;

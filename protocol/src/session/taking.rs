@@ -132,12 +132,14 @@ impl<M: Payload> Session<M> {
         self.state = State::Moved { to: handover.from, generation: handover.generation };
     }
 
+    /// The copy is dropped. A tombstone stays: without its generation an old snapshot that arrives
+    /// late, and the `committed` that once belonged to it, would bring the session to life twice.
     pub(super) fn on_copy_ttl(&mut self, generation: Generation, out: &mut Vec<Action<M>>) {
-        if !matches!(&self.state, State::Copy { handover, .. } if handover.generation == generation) {
-            return;
-        }
-        if let State::Copy { waiting: Some((conn, ..)), .. } = self.take_state() {
-            out.push(Action::Retry { conn, after_ms: RETRY_MOVING_MS, why: "moving" });
+        if let State::Copy { handover, .. } = &self.state
+            && handover.generation == generation
+        {
+            let handover = *handover;
+            self.on_aborted(handover, out);
         }
     }
 

@@ -85,10 +85,31 @@ fn a_reset_is_refused_to_a_token_that_a_later_one_made_void() {
 fn a_copy_is_dropped_after_its_time_to_live_and_its_predecessor_is_told_lost() {
     let mut pair = given();
     pair.at(B, Event::Fired(Timer::CopyTtl(Generation(2))));
-    assert_eq!(pair.b.state(), &State::Nothing);
+    assert_eq!(pair.b.state(), &State::Moved { to: A, generation: Generation(2) });
     pair.at(A, Event::Fired(Timer::Repeat(Generation(2), 0)));
     pair.settle(None);
     assert!(matches!(pair.a.state(), State::Given { successor_gone: true, .. }));
+}
+
+#[test]
+fn a_copy_that_ran_out_leaves_its_generation_so_that_an_old_snapshot_never_comes_to_life() {
+    let mut pair = Pair::new();
+    let actions = pair.at(A, Event::Push { to: B });
+    let old = actions.iter().find_map(|action| match action {
+        Action::Say(_, message @ PeerMessage::Snapshot { .. }) => Some(message.clone()),
+        _ => None,
+    });
+    let old = old.expect("a push sends a snapshot");
+    pair.settle(None);
+    pair.at(B, Event::Push { to: A });
+    pair.settle(None);
+    pair.at(A, Event::Push { to: B });
+    pair.deliver(None);
+    pair.net.clear();
+    pair.at(B, Event::Fired(Timer::CopyTtl(Generation(4))));
+    assert_eq!(pair.peer(A, B, old), [], "generation 2 is long past");
+    pair.peer(A, B, PeerMessage::Committed { session: S, handover: handover(2) });
+    assert!(!pair.b.is_owner() && pair.a.is_owner(), "two owners: {:?}", pair.b.state());
 }
 
 #[test]
