@@ -31,7 +31,8 @@ fn event(name: &str, hub: &Hub, settings: &str) -> Hook {
 }
 
 fn settings_file(hub: &Hub, settings: &str) -> String {
-    let text = format!("hub = \"http://{}\"\nanswer-timeout = \"1s\"\nconnect-timeout = \"1s\"\n{settings}", hub.private);
+    let text =
+        format!("hub = \"http://{}\"\nanswer-timeout = \"1s\"\nconnect-timeout = \"1s\"\n{settings}", hub.private);
     hub.setup().file("hook.toml", &text).display().to_string()
 }
 
@@ -94,7 +95,8 @@ async fn before_block_traffic_drains_two_at_once_join_again_ends_at_once_and_bef
     let [from, to] = &fleet.hubs;
     let crowd = Crowd::connect(&from.url("/ledger"), 8).await;
 
-    let both = [event("BeforeBlockTraffic", from, QUICK), event("BeforeBlockTraffic", from, QUICK)].map(|hook| hook.start());
+    let both =
+        [event("BeforeBlockTraffic", from, QUICK), event("BeforeBlockTraffic", from, QUICK)].map(|hook| hook.start());
     let ends = [both[0].end().await, both[1].end().await];
     for end in &ends {
         let lines = expect(end, 0);
@@ -112,7 +114,11 @@ async fn before_block_traffic_drains_two_at_once_join_again_ends_at_once_and_bef
     let asked = Instant::now();
     let again = event("ApplicationStop", from, QUICK).run().await;
     says(&expect(&again, 0), "the hub is drained already");
-    assert!(asked.elapsed() < Duration::from_secs(3), "drained already is an end at once, not after {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "drained already is an end at once, not after {:?}",
+        asked.elapsed()
+    );
 
     let allowed = event("BeforeAllowTraffic", from, QUICK).run().await;
     assert_eq!(allowed.code, Some(0), "{allowed:#?}");
@@ -139,7 +145,8 @@ async fn who_cannot_leave_before_block_traffic_is_pushed_after_it() {
     let lines = expect(&after, 0);
     says(&lines, "AfterBlockTraffic of d-A1B2C3D4E (shop/blue): pushing or parking the rest at http://");
     crowd.all_on(&to.id().await).await;
-    let nobody_left = |status: &DrainStatus| status.sessions.is_some_and(|counts| (counts.moved, counts.remaining) == (4, 0));
+    let nobody_left =
+        |status: &DrainStatus| status.sessions.is_some_and(|counts| (counts.moved, counts.remaining) == (4, 0));
     from.wait_drain("everybody to have moved", nobody_left).await;
     crowd.audit().await;
 }
@@ -257,7 +264,9 @@ async fn sigterm_ends_it_with_143_within_a_second_and_the_hub_serves_again() {
     says(&lines, "SIGTERM: stopped waiting");
     says(&lines, "undone: the hub was told to serve again");
     is(&hub, "serving").await;
-    let recalled = |seen: &Seen| seen.frames.iter().any(|frame| matches!(frame, tidegate_protocol::frame::ServerFrame::Recall { .. }));
+    let recalled = |seen: &Seen| {
+        seen.frames.iter().any(|frame| matches!(frame, tidegate_protocol::frame::ServerFrame::Recall { .. }))
+    };
     for client in crowd.clients() {
         client.wait("to be recalled", recalled).await;
     }
@@ -305,16 +314,25 @@ async fn the_other_commands_ask_one_thing_and_answer_by_their_code() {
     let tight = ask(&["plan", "--notice", "1s", "--window", "1s", "--settle", "0s", "--deadline", "2s"]).run().await;
     assert!(tight.stdout.contains("it does NOT fit"), "{tight:#?}");
     expect(&tight, 3);
-    let impossible = ask(&["drain", "--notice", "10s", "--window", "1s", "--settle", "1s", "--deadline", "2s"]).run().await;
+    let impossible =
+        ask(&["drain", "--notice", "10s", "--window", "1s", "--settle", "1s", "--deadline", "2s"]).run().await;
     assert_eq!(impossible.code, Some(2), "{impossible:#?}");
-    assert!(impossible.stderr.contains("notice_ms 10000") && impossible.stderr.contains("deadline_ms 2000"), "{impossible:#?}");
+    assert!(
+        impossible.stderr.contains("notice_ms 10000") && impossible.stderr.contains("deadline_ms 2000"),
+        "{impossible:#?}"
+    );
     assert_eq!(phase(&hub).await, "serving", "nothing of all this began a drain");
 
-    let drained = ask(&["drain", "--notice", "100ms", "--window", "100ms", "--settle", "500ms", "--deadline", "5s"]).run().await;
+    let drained =
+        ask(&["drain", "--notice", "100ms", "--window", "100ms", "--settle", "500ms", "--deadline", "5s"]).run().await;
     says(&expect(&drained, 0), "parked 3");
     let status = ask(&["status", "--json"]).run().await;
     let said: Value = serde_json::from_str(&status.stdout).unwrap_or_else(|error| panic!("{error}: {status:#?}"));
-    assert_eq!((status.code, &said["phase"], &said["sessions"]["parked"]), (Some(0), &json!("drained"), &json!(3)), "{said}");
+    assert_eq!(
+        (status.code, &said["phase"], &said["sessions"]["parked"]),
+        (Some(0), &json!("drained"), &json!(3)),
+        "{said}"
+    );
     let told = ask(&["report"]).run().await;
     assert_eq!(told.code, Some(0), "{told:#?}");
     assert_fits(&told.stdout);

@@ -95,14 +95,10 @@ pub enum Mutant {
     UntakenStayBehind,
     /// Rule 11: the try is not looked at.
     NoTryCheck,
-    /// Rule 24: a void token is accepted.
-    NoSerialCheck,
     /// Rule 13: a silent hub counts as one that knows nothing.
     SilenceIsKnowledge,
     /// Hubs accept what was meant for their earlier run.
     NoIncarnationFence,
-    /// Names of claims begin anew with each run.
-    ClaimsCountedAnew,
     /// Rule 8: kept data resets its client without asking the other hubs.
     ResetWithoutAsking,
     /// Rule 18: the connection is closed before the record is on disk.

@@ -277,7 +277,7 @@ impl World {
             return self.feed(hub, event);
         }
         self.hubs[hub].claimed += 1;
-        let run = if self.mutant == Mutant::ClaimsCountedAnew { 0 } else { u64::from(self.hubs[hub].run) };
+        let run = u64::from(self.hubs[hub].run);
         let id = ClaimId(run * 256 + u64::from(self.hubs[hub].claimed));
         let owner = self.owner_now();
         self.hubs[hub].seen.insert(conn, owner);

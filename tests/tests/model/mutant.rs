@@ -27,7 +27,7 @@ impl World {
                 _ => Event::Fired(timer),
             },
             (
-                Mutant::NoTryCheck | Mutant::NoSerialCheck,
+                Mutant::NoTryCheck,
                 Event::Peer { from, message: PeerMessage::Claim { session, claim, hello, versions, orphaned } },
             ) => {
                 let hello = self.bend_hello(hub, hello);
@@ -40,10 +40,8 @@ impl World {
     /// What the mutant makes of a hello that the machine of this hub is to judge.
     pub fn bend_hello(&self, hub: usize, mut hello: HelloFacts) -> HelloFacts {
         let Some(record) = self.hubs[hub].session.record() else { return hello };
-        match self.mutant {
-            Mutant::NoTryCheck => hello.attempt = hello.attempt.max(record.attempt + 1),
-            Mutant::NoSerialCheck => hello.serial = hello.serial.max(record.tokens.used),
-            _ => {}
+        if self.mutant == Mutant::NoTryCheck {
+            hello.attempt = hello.attempt.max(record.attempt + 1);
         }
         hello
     }
