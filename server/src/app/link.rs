@@ -218,8 +218,7 @@ impl Work {
         self.batch = Batch::default();
         let Some((side, session)) = self.mine(inner) else { return };
         if side.stage != Stage::Open {
-            // While it settles this is what was asked for.
-            return;
+            return; // While it settles this is what was asked for.
         }
         if let Some((code, reason)) = ended {
             side.stage = Stage::Ending { code, reason };
@@ -276,7 +275,7 @@ impl Work {
         // What was put already is not said twice.
         let put = (self.batch.end.saturating_sub(farewell.rest_from) as usize).min(farewell.rest.len());
         farewell.rest.drain(..put);
-        self.posting = Posting::Idle;
+        self.post_out(&mut farewell.events).await;
         words::last_words(self.hub, self.subject, farewell, self.socket).await;
     }
 }

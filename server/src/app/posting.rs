@@ -1,6 +1,6 @@
 //! The link's way with events: one post at a time, in order, each when its turn among all sessions comes.
 
-use super::events::{self, Answer, Kind};
+use super::events::{self, Answer, Event, Kind};
 use super::link::{Doing, Work};
 use super::side::{Side, Stage};
 use super::words::{EVENT_TRIES, Rest};
@@ -91,6 +91,14 @@ impl Work {
             let posts = self.hub.app.posts.clone();
             // The semaphore is never closed; without a permit a post would only be less bounded.
             self.posting = Posting::Queued(n, Box::pin(async move { posts.acquire_owned().await.ok() }));
+        }
+    }
+
+    /// Waits for the post that is under way, so that it is not made twice; for the last words.
+    pub(super) async fn post_out(&mut self, events: &mut Vec<Event>) {
+        let Posting::Out(n, answer) = std::mem::replace(&mut self.posting, Posting::Idle) else { return };
+        if events.iter().any(|event| event.n == n) && !matches!(answer.await, Answer::Failed(_)) {
+            events.retain(|event| event.n != n);
         }
     }
 }

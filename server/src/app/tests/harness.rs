@@ -1,5 +1,6 @@
 //! A hub without listeners, a session with a connection that the test reads by hand, and an app on loopback.
 
+use crate::app::side::Stage;
 use crate::app::{self, App, Opening};
 use crate::auth::Auth;
 use crate::config::Config;
@@ -270,6 +271,12 @@ impl Guest {
         matches!(self.cell.lock().session.state(), SessionState::Ended { .. })
     }
 
+    /// Whether the link dials, or rests before it does.
+    pub(super) fn is_waiting_for_app(&self) -> bool {
+        let inner = self.cell.lock();
+        inner.app.as_ref().is_some_and(|side| matches!(side.stage, Stage::Binding { .. }))
+    }
+
     /// Freezes as for a push.
     pub(super) fn freezes(&self) -> Handover {
         self.cell.feed(&self.hub, Event::Push { to: ELSEWHERE });
@@ -285,7 +292,7 @@ impl Guest {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        use tidegate_protocol::session::Stage;
-        matches!(self.cell.lock().session.state(), SessionState::Frozen { stage: Stage::Offered { .. }, .. })
+        use tidegate_protocol::session::Stage as Freeze;
+        matches!(self.cell.lock().session.state(), SessionState::Frozen { stage: Freeze::Offered { .. }, .. })
     }
 }

@@ -144,7 +144,9 @@ async fn an_app_that_falls_over_or_restarts_is_dialled_again_and_gets_what_it_ha
     let mut again = app.dialled().await;
     assert_eq!((again.header("tidegate-resumed"), again.header("tidegate-offset")), ("1", "1"));
     assert_eq!(again.header("sec-websocket-protocol"), "chat", "what was chosen first stays");
+    until("the hub relays again", || !guest.is_waiting_for_app()).await;
     again.closes(1012, "restart").await;
+    until("the hub knows of the close", || guest.is_waiting_for_app()).await;
     guest.says_text("two");
     let mut third = app.dialled().await;
     assert_eq!(third.reads_text().await, "two");
