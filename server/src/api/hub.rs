@@ -21,7 +21,7 @@ pub(super) async fn describe(State(api): State<Arc<Api>>, _: NoParams) -> Json<H
         incarnation: hub.incarnation,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: hub.drain.hub_state(),
-        public_url: hub.config.public_url.as_ref().map(ToString::to_string),
+        public_url: hub.peers.own_public_url().map(str::to_owned),
         sessions: (held + hub.store.stats().parked) as u64,
         connections: hub.connection_count() as u64,
         peers: hub.peers.describe(),

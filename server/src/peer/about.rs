@@ -10,6 +10,11 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::control::PeerInfo;
 
 impl Peers {
+    /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
+    pub fn own_public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
     /// Every hub that is known and what it said last, and addresses where nobody was found, for
     /// `GET /v1/hub`.
     pub fn describe(&self) -> Vec<PeerInfo> {

@@ -108,11 +108,13 @@ async fn health_turns_503_in_a_drain_only_if_asked_to() {
 
 #[tokio::test]
 async fn the_hub_says_who_it_is_and_what_it_allows() {
-    let bench = bench(&["--limit-message-bytes", "2KiB"]).await;
+    let bench = bench(&["--limit-message-bytes", "2KiB", "--public-url", "ws://hub.example:0"]).await;
     bench.session(1, None, &[]);
     let hub = bench.get("/v1/hub").await.ok(200);
     assert_eq!(hub["id"], bench.hub.id.to_string());
     assert_eq!(hub["incarnation"], bench.hub.incarnation.to_string());
+    let public_url = hub["public_url"].as_str().expect("it was given");
+    assert!(public_url.starts_with("ws://hub.example:1"), "port 0 stands for the bound one: {public_url}");
     assert_eq!(hub["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&hub["state"], &hub["sessions"], &hub["connections"]), (&"serving".into(), &1.into(), &1.into()));
     assert_eq!(hub["limits"]["message_bytes"], 2048);
