@@ -214,11 +214,7 @@ impl Claim {
                 self.trail = Some(Trail { from, to: hub, lost: true });
                 self.claim_at(from, answers, out);
             }
-            Knowledge::Unknown
-            | Knowledge::Copy(_)
-            | Knowledge::MovedTo(..)
-            | Knowledge::Owner(_)
-            | Knowledge::Ended(_) => {
+            Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::Owner(_) | Knowledge::Ended(_) => {
                 self.search = Search::Locating(answers);
                 self.decide(false, out);
             }

@@ -8,6 +8,7 @@ mod resets;
 
 use super::record::{HelloFacts, Profile, Record, Verdict};
 use super::*;
+use crate::close::Close;
 use crate::frame::Old;
 use crate::peer::Refusal;
 use crate::position::Epoch;

@@ -13,7 +13,7 @@ use tidegate_protocol::peer::{ClaimId, Knowledge, PeerMessage};
 use tidegate_protocol::position::{Epoch, Generation, Offset};
 use tidegate_protocol::replay::ReplayLimits;
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
-use tidegate_protocol::session::{Action, Event, Fence, Item, Left, Outcome, Receipt, Session, Stage, State, Timer};
+use tidegate_protocol::session::{Action, Event, Fence, Session, State, Timer};
 
 pub const LIMITS: ReplayLimits = ReplayLimits { messages_max: 16, bytes_max: 64 };
 
@@ -128,7 +128,7 @@ impl World {
         self.ack(hub);
     }
 
-    fn one(&mut self, hub: usize, action: Action<u8>) {
+    pub fn one(&mut self, hub: usize, action: Action<u8>) {
         match action {
             Action::Say(to, message) => self.say(hub, to, message),
             Action::Welcome { conn, serial, resumed, from, received } => {
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// A word to a peer, or to oneself (a claim asks every hub, this one included).
-    fn say(&mut self, from: usize, to: HubId, mut message: PeerMessage<u8>) {
+    pub fn say(&mut self, from: usize, to: HubId, mut message: PeerMessage<u8>) {
         let to = index_of(to);
         if let (Mutant::UntakenStayBehind, PeerMessage::Snapshot { record, .. }) = (self.mutant, &mut message) {
             record.untaken.clear();
@@ -189,7 +189,7 @@ impl World {
         self.post(from, to, message);
     }
 
-    fn post(&mut self, from: usize, to: usize, message: PeerMessage<u8>) {
+    pub fn post(&mut self, from: usize, to: usize, message: PeerMessage<u8>) {
         let (from_run, to_run) = (self.hubs[from].run, self.hubs[from].knows[to]);
         if to_run == self.hubs[to].run || self.mutant == Mutant::NoIncarnationFence {
             self.net.post(Parcel { from, from_run, to, to_run, message });
@@ -223,9 +223,13 @@ impl World {
             PeerMessage::ResetFrom { claim, record, .. } => {
                 self.with_claim(hub, claim, |claim, out| claim.on_reset_from(record, out));
             }
-            PeerMessage::Snapshot { handover, claim: Some(id), record, .. } if !self.hubs[hub].session.holds(handover) => {
+            PeerMessage::Snapshot { handover, claim: Some(id), record, .. }
+                if !self.hubs[hub].session.holds(handover) =>
+            {
                 let standing = self.hubs[hub].claims.iter().position(|claim| claim.id() == id);
-                let granted = standing.map(|index| self.hubs[hub].claims.remove(index)).filter(|claim| claim.clone().on_snapshot());
+                let granted = standing
+                    .map(|index| self.hubs[hub].claims.remove(index))
+                    .filter(|claim| claim.clone().on_snapshot());
                 match granted {
                     Some(claim) => {
                         self.hubs[hub].seen.remove(&claim.connection());
@@ -248,7 +252,7 @@ impl World {
         self.claim_steps(hub, conn, steps);
     }
 
-    fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<u8>>) {
+    pub fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<u8>>) {
         self.hubs[hub].claims.retain(|claim| !claim.is_done());
         if !self.hubs[hub].claims.iter().any(|claim| claim.connection() == conn)
             && !steps.iter().any(|step| matches!(step, Step::Reset { .. }))
@@ -296,7 +300,15 @@ impl World {
         self.feed(hub, Event::ConnectionLost { conn });
     }
 
-    fn welcome(&mut self, hub: usize, conn: ConnectionId, serial: u32, resumed: bool, from: Offset, received: Offset) {
+    pub fn welcome(
+        &mut self,
+        hub: usize,
+        conn: ConnectionId,
+        serial: u32,
+        resumed: bool,
+        from: Offset,
+        received: Offset,
+    ) {
         let session = &self.hubs[hub].session;
         let (generation, Some(record)) = (session.generation(), session.record()) else { return };
         let frame = welcome_frame(SESSION, record.epoch, hub, serial, generation, resumed, from, received);
@@ -311,7 +323,7 @@ impl World {
         }
     }
 
-    fn retry(&mut self, conn: ConnectionId) {
+    pub fn retry(&mut self, conn: ConnectionId) {
         let frame = ServerFrame::Retry { after_ms: 0, why: "moving".into() };
         if let Some(pipe) = self.pipe_mut(conn) {
             pipe.write(Down::Frame(Box::new(frame)));
@@ -319,7 +331,7 @@ impl World {
         }
     }
 
-    fn close(&mut self, conn: ConnectionId, close: Close) {
+    pub fn close(&mut self, conn: ConnectionId, close: Close) {
         let keeps_reading = self.mutant == Mutant::OldConnectionCounts && close == Close::Displaced;
         if let Some(pipe) = self.pipe_mut(conn) {
             if keeps_reading {
@@ -342,7 +354,7 @@ impl World {
     }
 
     /// The client gets a new session here, and every hub is told.
-    fn reset(&mut self, hub: usize, conn: ConnectionId) {
+    pub fn reset(&mut self, hub: usize, conn: ConnectionId) {
         let owner = self.owner_now();
         // An owner that came to be while the answers were under way could not be known.
         let known = self.hubs[hub].seen.remove(&conn).unwrap_or(owner);
@@ -359,211 +371,6 @@ impl World {
         }
     }
 
-    /// The run of a hub that owns the session now.
-    fn owner_now(&self) -> Option<(usize, u8)> {
-        let owner = self.hubs.iter().position(|hub| hub.session.is_owner());
-        owner.map(|owner| (owner, self.hubs[owner].run))
-    }
-
-    /// Writes what the connection at work may get.
-    pub fn pump(&mut self, hub: usize) {
-        while let Some(conn) = self.hubs[hub].session.counted()
-            && let Some(item) = self.hubs[hub].session.next_for(conn)
-        {
-            let item = match item {
-                Item::Message(message) => Down::Message(message),
-                Item::Gap { from, to } => Down::Frame(Box::new(ServerFrame::Gap { from, to, why: "overflow".into() })),
-            };
-            if let Some(pipe) = self.pipe_mut(conn) {
-                pipe.write(item);
-            }
-            if !self.grain.hub_writes_at_once {
-                return;
-            }
-        }
-    }
-
-    /// Says how much the app has taken, to a client that does not know yet.
-    fn ack(&mut self, hub: usize) {
-        let session = &self.hubs[hub].session;
-        let (State::Serving { record, .. }, Some(conn)) = (session.state(), session.counted()) else { return };
-        let early = self.mutant == Mutant::AckBeforeTaken;
-        let taken = if early { record.received } else { record.taken() };
-        if taken.0 as u8 > self.hubs[hub].acked {
-            self.hubs[hub].acked = taken.0 as u8;
-            if let Some(pipe) = self.pipe_mut(conn) {
-                pipe.write(Down::Frame(Box::new(ServerFrame::Ack { received: taken })));
-            }
-        }
-    }
-
-    /// An app message of the client. False: the hub is still and leaves it in the socket.
-    pub fn receive(&mut self, hub: usize, id: u32, message: u8) -> bool {
-        let mut conn = ConnectionId(u64::from(id));
-        if self.mutant == Mutant::OldConnectionCounts
-            && let Some(counted) = self.hubs[hub].session.counted()
-        {
-            conn = counted;
-        }
-        match self.hubs[hub].session.receive(conn, message) {
-            Receipt::Counted => {
-                self.ledger.counted += 1;
-                self.ledger.expect(message == self.ledger.counted, Fault::CountedOutOfOrder);
-                let received = self.hubs[hub].session.record().map_or(0, |record| record.received.0);
-                self.ledger.expect(received == u64::from(self.ledger.counted), Fault::CountedOutOfOrder);
-                self.ack(hub);
-                if self.grain.app_at_once {
-                    self.take(hub);
-                }
-                true
-            }
-            Receipt::Hold => self.mutant == Mutant::ReadWhileFrozen,
-            Receipt::Deaf => true,
-        }
-    }
-
-    /// Whether the app may take a message now: not once the snapshot is out.
-    pub fn app_may_take(&self, hub: usize) -> bool {
-        let session = &self.hubs[hub].session;
-        let awake = matches!(session.state(), State::Serving { .. } | State::Frozen { stage: Stage::Settling, .. });
-        awake && session.record().is_some_and(|record| !record.untaken.is_empty())
-    }
-
-    /// The app takes the oldest message.
-    pub fn take(&mut self, hub: usize) {
-        let Some(message) = self.hubs[hub].session.record().and_then(|record| record.untaken.front().copied()) else { return };
-        self.ledger.taken += 1;
-        self.ledger.expect(message == self.ledger.taken, Fault::TakenOutOfOrder);
-        self.feed(hub, Event::Taken);
-    }
-
-    /// The app has settled.
-    pub fn settled(&mut self, hub: usize) {
-        self.hubs[hub].settling = false;
-        // What the app takes while it settles is taken; the rest travels.
-        while self.grain.app_at_once && self.app_may_take(hub) {
-            self.take(hub);
-        }
-        self.feed(hub, Event::Settled);
-        if self.mutant == Mutant::ParkedBeforeWritten && self.hubs[hub].writing {
-            self.feed(hub, Event::Written);
-        }
-    }
-
-    /// The record is on disk, or could not be written.
-    pub fn written(&mut self, hub: usize, well: bool) {
-        let at = &mut self.hubs[hub];
-        at.writing = false;
-        if let (true, Some(record), Some(fence)) = (well, at.session.record(), at.session.fence()) {
-            at.disk = Disk::Parked(Box::new(record.clone()), fence);
-        }
-        self.feed(hub, if well { Event::Written } else { Event::WriteFailed });
-    }
-
-    /// A parked session is taken up by the process that parked it.
-    pub fn take_up(&mut self, hub: usize) {
-        if let Disk::Parked(record, _) = std::mem::replace(&mut self.hubs[hub].disk, Disk::TakenUp) {
-            self.feed(hub, Event::TakenUp(record));
-        }
-    }
-
-    /// The hub dies and starts again: memory is lost, what is parked is taken up.
-    pub fn crash(&mut self, hub: usize) {
-        self.ledger.data_lost |= self.hubs[hub].session.record().is_some();
-        for pipe in self.pipes.iter_mut().filter(|pipe| pipe.hub == hub && pipe.hub_open) {
-            pipe.hub_closes(Down::Cut);
-        }
-        let (run, hubs) = (self.hubs[hub].run + 1, self.hubs.len());
-        let disk = std::mem::replace(&mut self.hubs[hub].disk, Disk::Empty);
-        self.hubs[hub] = Hub { run, knows: self.hubs.iter().map(|hub| hub.run).collect(), ..Hub::new(hub, hubs) };
-        self.hubs[hub].knows[hub] = run;
-        self.population[hub] = u8::from(matches!(disk, Disk::Parked(..)));
-        if let Disk::Parked(record, fence) = disk {
-            let mut out = Vec::new();
-            self.hubs[hub].session = Session::taken_up(SESSION, hub_id(hub), record, fence, &mut out);
-            self.hubs[hub].disk = Disk::TakenUp;
-            self.carry_out(hub, out);
-        }
-        if self.mutant != Mutant::NoIncarnationFence {
-            self.net.drop_stale(hub, run);
-        }
-        for other in (0..hubs).filter(|other| *other != hub) {
-            self.hubs[other].to_learn.insert(hub);
-        }
-    }
-
-    /// A hub notices that a peer is back under a new incarnation.
-    pub fn learn(&mut self, hub: usize, gone: usize) {
-        self.hubs[hub].to_learn.remove(&gone);
-        self.hubs[hub].knows[gone] = self.hubs[gone].run;
-        self.feed(hub, Event::PeerGone { hub: hub_id(gone) });
-        if let (Mutant::GoLiveOnPredecessorGone, State::Copy { handover, predecessor_gone: true, .. }) =
-            (self.mutant, self.hubs[hub].session.state())
-        {
-            let message = PeerMessage::Committed { session: SESSION, handover: *handover };
-            self.feed(hub, Event::Peer { from: hub_id(gone), message });
-        }
-        let ids: Vec<_> = self.hubs[hub].claims.iter().map(Claim::id).collect();
-        for id in ids {
-            self.with_claim(hub, id, |claim, out| claim.on_gone(hub_id(gone), out));
-        }
-    }
-
-    fn told(&mut self, hub: usize, outcome: Outcome) {
-        match outcome {
-            Outcome::Arrived(_) => {
-                let generation = self.hubs[hub].session.generation();
-                self.ledger.live.insert((hub, generation));
-                self.population[hub] += 1;
-            }
-            Outcome::Committed if self.mutant == Mutant::MovedBeforeLive => {
-                if let State::Given { handover, .. } = self.hubs[hub].session.state() {
-                    let message = PeerMessage::Live { session: SESSION, handover: *handover };
-                    self.feed(hub, Event::Peer { from: message_from(&message), message });
-                }
-            }
-            Outcome::Live(to) => {
-                let to = index_of(to);
-                let served = self.ledger.live.iter().any(|(live, _)| *live == to);
-                self.ledger.expect(served, Fault::MovedWithoutLive);
-                self.leave(hub);
-            }
-            Outcome::Left(why) => {
-                self.leave(hub);
-                let replaced = why == Left::Replaced && self.ledger.reset;
-                self.ledger.expect(replaced || self.ledger.reset, Fault::SessionEnded);
-            }
-            _ => {}
-        }
-    }
-
-    fn leave(&mut self, hub: usize) {
-        let there = self.population[hub] > 0;
-        self.ledger.expect(there, Fault::OutcomeWithoutSession);
-        self.population[hub] = self.population[hub].saturating_sub(1);
-    }
-
-    /// A timer that would do nothing now will do nothing later: its generation never comes again.
-    fn prune_timers(&mut self, hub: usize) {
-        let at = &mut self.hubs[hub];
-        let session = &at.session;
-        at.timers.retain(|timer| {
-            let (mut probe, mut out) = (session.clone(), Vec::new());
-            probe.handle(Event::Fired(*timer), &mut out);
-            !out.is_empty() || probe != *session
-        });
-    }
-
-    fn check_owners(&mut self) {
-        let owners: Vec<usize> = (0..self.hubs.len()).filter(|hub| self.hubs[*hub].session.is_owner()).collect();
-        self.ledger.expect(owners.len() <= 1, Fault::TwoOwners);
-        let [owner] = owners[..] else { return };
-        let (at, generation) = ((owner, self.hubs[owner].run), self.hubs[owner].session.generation());
-        let risen = if self.ledger.owner == Some(at) { generation >= self.ledger.generation } else { generation > self.ledger.generation };
-        self.ledger.expect(risen, Fault::GenerationDidNotRise);
-        (self.ledger.owner, self.ledger.generation) = (Some(at), generation);
-    }
-
     /// What a silent hub is asked to do when its claim's time is over.
     pub fn silence(&mut self, hub: usize, id: ClaimId) {
         if self.mutant == Mutant::SilenceIsKnowledge {
@@ -576,7 +383,7 @@ impl World {
     }
 }
 
-fn message_from(message: &PeerMessage<u8>) -> HubId {
+pub fn message_from(message: &PeerMessage<u8>) -> HubId {
     match message {
         PeerMessage::Live { handover, .. } => handover.to,
         _ => HubId(0),

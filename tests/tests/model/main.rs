@@ -1,14 +1,19 @@
 //! The machines of `protocol/` themselves under exhaustive search: one session, two and three hubs, the
 //! real client, and every trouble that its bounds allow. `tests/README.md` says what is covered.
+#![allow(unreachable_pub, reason = "one binary: what its modules share is public among them")]
 
 mod bounds;
 mod check;
+mod client_side;
+mod fate;
 mod hub;
 mod ledger;
 mod mutant;
 mod mutants;
 mod recovery;
+mod steps;
 mod wire;
+mod work;
 mod world;
 
 use bounds::{Budget, Grain, Mutant};

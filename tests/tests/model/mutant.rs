@@ -50,7 +50,8 @@ impl World {
     /// can be done from outside).
     pub fn bend_thaw(&mut self, hub: usize, was_frozen: bool) {
         let session = &self.hubs[hub].session;
-        let (State::Serving { record, fence, .. }, true, None) = (session.state(), was_frozen, session.counted()) else {
+        let (State::Serving { record, fence, .. }, true, None) = (session.state(), was_frozen, session.counted())
+        else {
             return;
         };
         if self.mutant == Mutant::ThawKeepsGeneration && fence.generation > Generation(2) {

@@ -106,7 +106,9 @@ fn quick(world: &mut World, patient: bool) -> bool {
 fn slow(world: &mut World, visits: &mut usize) -> bool {
     let hubs = world.hubs.len();
     let timer = |wanted: fn(&Timer) -> bool| {
-        (0..hubs).find_map(|hub| world.hubs[hub].timers.iter().find(|timer| wanted(timer)).map(|timer| Step::Fire(hub, *timer)))
+        (0..hubs).find_map(|hub| {
+            world.hubs[hub].timers.iter().find(|timer| wanted(timer)).map(|timer| Step::Fire(hub, *timer))
+        })
     };
     let claim = (0..hubs).find_map(|hub| world.hubs[hub].claims.first().map(|claim| (hub, claim)));
     let step = timer(|timer| matches!(timer, Timer::Repeat(..)))
@@ -124,7 +126,8 @@ fn slow(world: &mut World, visits: &mut usize) -> bool {
         None
     });
     // A parked session is taken up in the end: cancel, BeforeAllowTraffic, or the lease is over.
-    let parked = (0..hubs).find(|hub| *visits > VISITS_PATIENT && matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
+    let parked = (0..hubs)
+        .find(|hub| *visits > VISITS_PATIENT && matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
     let step = parked.map(Step::TakeUp).or(step).or_else(|| {
         let parked = (0..hubs).find(|hub| matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
         parked.map(Step::TakeUp).or_else(|| timer(|timer| matches!(timer, Timer::CopyTtl(_))))

@@ -1,22 +1,22 @@
 //! The whole: hubs, the client, what lies between them, and what may happen next.
 
 use crate::bounds::{Budget, Grain, Mutant};
-use crate::hub::{self, Hub, drain_id, facts, fresh, may_be_orphaned};
+use crate::hub::{self, Hub, drain_id, fresh, may_be_orphaned};
 use crate::ledger::{Fault, Ledger};
 use crate::wire::{Down, Net, Pipe, Up};
 use std::hash::{Hash, Hasher};
-use tidegate_protocol::client::{Action as Do, Client, Conn, Event as Input, Report, Settings};
+use tidegate_protocol::client::{Client, Event as Input, Settings};
 use tidegate_protocol::close::client_ends_session;
 use tidegate_protocol::frame::{ClientFrame, Hello, ServerFrame};
 use tidegate_protocol::id::{ConnectionId, HubId, SessionId};
 use tidegate_protocol::peer::ClaimId;
-use tidegate_protocol::position::{Millis, Offset};
-use tidegate_protocol::session::{Event, Purpose, Receipt, Session, State, Timer};
+use tidegate_protocol::position::Offset;
+use tidegate_protocol::session::{Event, Session, State, Timer};
 
 /// The one session.
 pub const SESSION: SessionId = SessionId(1);
 /// Connections of late hellos are numbered from here.
-const LATE: u32 = 100;
+pub const LATE: u32 = 100;
 
 pub fn hub_id(hub: usize) -> HubId {
     HubId(hub as u64 + 1)
@@ -109,7 +109,7 @@ impl Hash for World {
 }
 
 /// A client without time: every wait is over as soon as it begins, and each ack is said at once.
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     let mut settings = Settings::new("ws://model/connect");
     (settings.ack_messages, settings.ack_ms, settings.answer_ms) = (1, 0, 0);
     let backoff = &mut settings.backoff;
@@ -144,151 +144,6 @@ impl World {
         self.pipes.iter_mut().find(|pipe| u64::from(pipe.id) == conn.0)
     }
 
-    /// Everything that may happen now.
-    pub fn steps(&self, steps: &mut Vec<Step>) {
-        if self.ledger.fault.is_some() {
-            return;
-        }
-        self.client_steps(steps);
-        self.pipe_steps(steps);
-        for index in 0..self.net.len() {
-            steps.push(Step::Arrive(index));
-            if self.budget.doubles > 0 {
-                steps.push(Step::ArriveTwice(index));
-            }
-        }
-        for hub in 0..self.hubs.len() {
-            self.hub_steps(hub, steps);
-            self.trouble(hub, steps);
-        }
-    }
-
-    fn client_steps(&self, steps: &mut Vec<Step>) {
-        if self.client.over {
-            return;
-        }
-        if self.client.dialling.is_some() {
-            steps.extend((0..self.hubs.len()).map(Step::Connect));
-        }
-        let machine = &self.client.machine;
-        let due = machine.poll_timeout().is_some();
-        let gives_up = self.is_trying();
-        let affordable = if gives_up { self.budget.impatience > 0 } else { self.budget.dials > 0 };
-        if due && affordable {
-            steps.push(Step::ClientTimer);
-        }
-        if self.budget.sends > 0 {
-            steps.push(Step::ClientSends);
-        }
-    }
-
-    /// Whether an attempt of the client is under way.
-    pub fn is_trying(&self) -> bool {
-        let live = self.client.machine.connection();
-        let under_way = |pipe: &Pipe| pipe.client_open && pipe.id < LATE && live != Some(Conn(pipe.id));
-        self.client.dialling.is_some() || self.pipes.iter().any(under_way)
-    }
-
-    fn pipe_steps(&self, steps: &mut Vec<Step>) {
-        for pipe in &self.pipes {
-            let id = pipe.id;
-            if pipe.client_open && !pipe.down.is_empty() {
-                steps.push(Step::ClientReads(id));
-            }
-            if self.hub_may_read(pipe) {
-                steps.push(Step::HubReads(id));
-                if self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if may_be_orphaned(hello)) {
-                    steps.push(Step::HubReadsOrphan(id));
-                }
-            }
-            if self.budget.cuts > 0 && pipe.client_open && pipe.hub_open && id < LATE {
-                steps.push(Step::Cut { id, lose_up: true });
-                if !pipe.up.is_empty() {
-                    steps.push(Step::Cut { id, lose_up: false });
-                }
-            }
-        }
-    }
-
-    /// A hub that is still leaves everything but the end of a connection in its socket.
-    pub fn hub_may_read(&self, pipe: &Pipe) -> bool {
-        let held = self.hubs[pipe.hub].session.listens_to(ConnectionId(u64::from(pipe.id))) == Receipt::Hold
-            && self.mutant != Mutant::ReadWhileFrozen;
-        pipe.hub_open && pipe.up.front().is_some_and(|item| !held || *item == Up::Cut)
-    }
-
-    fn hub_steps(&self, hub: usize, steps: &mut Vec<Step>) {
-        let (at, budget) = (&self.hubs[hub], &self.budget);
-        let session = &at.session;
-        if budget.publishes > 0 && matches!(session.state(), State::Serving { .. }) {
-            steps.push(Step::Publish(hub));
-        }
-        if !self.grain.hub_writes_at_once && self.has_more_to_write(hub) {
-            steps.push(Step::Pump(hub));
-        }
-        if !self.grain.app_at_once && self.app_may_take(hub) {
-            steps.push(Step::Take(hub));
-        }
-        if at.settling && matches!(session.state(), State::Frozen { .. }) {
-            steps.push(Step::Settled(hub));
-        }
-        if at.writing {
-            steps.extend([Step::Written(hub, true), Step::Written(hub, false)]);
-        }
-        if matches!(session.state(), State::Parked { .. }) {
-            steps.push(Step::TakeUp(hub));
-        }
-        steps.extend(at.to_learn.iter().map(|gone| Step::Learn(hub, *gone)));
-        for timer in &at.timers {
-            let left = match timer {
-                Timer::Freeze(_) => budget.freeze_limits,
-                Timer::Repeat(..) => budget.repeats,
-                Timer::CopyTtl(_) => budget.copy_ends,
-                Timer::CopyWait(_) => budget.copy_waits,
-            };
-            if left > 0 {
-                steps.push(Step::Fire(hub, *timer));
-            }
-        }
-        if budget.claim_limits > 0 {
-            for claim in &at.claims {
-                if claim.silent().next().is_some() {
-                    steps.push(Step::Silence(hub, claim.id()));
-                }
-                steps.push(Step::ClaimLimit(hub, claim.id()));
-            }
-        }
-    }
-
-    pub fn has_more_to_write(&self, hub: usize) -> bool {
-        let mut probe = self.hubs[hub].session.clone();
-        probe.counted().is_some_and(|conn| probe.next_for(conn).is_some())
-    }
-
-    fn trouble(&self, hub: usize, steps: &mut Vec<Step>) {
-        let (at, budget) = (&self.hubs[hub], &self.budget);
-        if let State::Serving { .. } = at.session.state() {
-            if budget.pushes > 0 {
-                steps.extend((0..self.hubs.len()).filter(|to| *to != hub).map(|to| Step::Push(hub, to)));
-            }
-            if budget.orders > 0 && at.session.counted().is_some() {
-                steps.push(Step::Order(hub));
-            }
-            if budget.parks > 0 {
-                steps.push(Step::Park(hub));
-            }
-        }
-        if budget.cancels > 0 && at.draining {
-            steps.push(Step::Cancel(hub));
-        }
-        if budget.crashes > 0 {
-            steps.push(Step::Crash(hub));
-        }
-        if budget.late_hellos > 0 {
-            steps.extend((1..self.client.hellos.len()).map(|which| Step::LateHello(hub, which)));
-        }
-    }
-
     /// Lets it happen, and everything that the scenario's grain does at once.
     pub fn apply(&mut self, step: &Step) {
         self.happen(step);
@@ -302,7 +157,7 @@ impl World {
         self.judge();
     }
 
-    fn happen(&mut self, step: &Step) {
+    pub fn happen(&mut self, step: &Step) {
         match *step {
             Step::Connect(hub) => self.connect(hub),
             Step::ClientTimer => self.client_timer(),
@@ -357,7 +212,7 @@ impl World {
         }
     }
 
-    fn manage(&mut self, step: &Step) {
+    pub fn manage(&mut self, step: &Step) {
         match *step {
             Step::Push(hub, to) => {
                 self.budget.pushes -= 1;
@@ -382,112 +237,23 @@ impl World {
         }
     }
 
-    fn at_once(&mut self) {
+    pub fn at_once(&mut self) {
         loop {
             let reads = |pipe: &&Pipe| self.grain.client_reads_at_once && pipe.client_open && !pipe.down.is_empty();
             if let Some(id) = self.pipes.iter().find(reads).map(|pipe| pipe.id) {
                 self.client_reads(id);
                 continue;
             }
-            let orphan = |pipe: &Pipe| self.budget.orphans > 0 && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if may_be_orphaned(hello));
+            let orphan = |pipe: &Pipe| {
+                self.budget.orphans > 0
+                    && matches!(pipe.up.front(), Some(Up::Frame(ClientFrame::Hello(hello))) if may_be_orphaned(hello))
+            };
             let hears = |pipe: &&Pipe| self.grain.hub_reads_at_once && self.hub_may_read(pipe) && !orphan(pipe);
             if let Some(id) = self.pipes.iter().find(hears).map(|pipe| pipe.id) {
                 self.hub_reads(id, false);
                 continue;
             }
             return;
-        }
-    }
-
-    fn connect(&mut self, hub: usize) {
-        let Some(id) = self.client.dialling.take() else { return };
-        self.pipes.push(Pipe::new(id, hub));
-        self.client(Input::Opened(Conn(id)));
-    }
-
-    fn client_timer(&mut self) {
-        if self.is_trying() {
-            self.budget.impatience = self.budget.impatience.saturating_sub(1);
-        } else {
-            self.budget.dials = self.budget.dials.saturating_sub(1);
-        }
-        self.client(Input::Timer);
-    }
-
-    /// One event for the client machine, and what it does about it.
-    pub fn client(&mut self, event: Input<u8>) {
-        for action in self.client.machine.step(&settings(), Millis(0), 0, event) {
-            match action {
-                Do::Dial { conn, .. } => self.client.dialling = Some(conn.0),
-                Do::Send(conn, frame) => {
-                    if let ClientFrame::Hello(hello) = &frame {
-                        self.client.hellos.push(hello.clone());
-                    }
-                    self.client_sends(conn, Up::Frame(frame));
-                }
-                Do::Message(conn, message) => self.client_sends(conn, Up::Message(message)),
-                Do::Close(conn, code, _) => {
-                    if self.client.dialling == Some(conn.0) {
-                        self.client.dialling = None;
-                    }
-                    if let Some(pipe) = self.pipe_mut(ConnectionId(u64::from(conn.0))) {
-                        pipe.client_closes(Up::Close(code));
-                    }
-                }
-                Do::Deliver(message) => {
-                    self.ledger.delivered += 1;
-                    let right = message == self.ledger.delivered && self.client.machine.received() >= Offset(u64::from(message));
-                    self.ledger.expect(right, Fault::DeliveredOutOfOrder);
-                }
-                Do::Report(report) => self.report(&report),
-            }
-        }
-    }
-
-    fn client_sends(&mut self, conn: Conn, item: Up) {
-        if let Some(pipe) = self.pipe_mut(ConnectionId(u64::from(conn.0))) {
-            pipe.send(item);
-        }
-    }
-
-    fn report(&mut self, report: &Report<u8>) {
-        match report {
-            Report::Reset { .. } => self.client.over = true,
-            Report::Ended { code, .. } => {
-                self.client.over = true;
-                // Once the session was replaced, the old one's closes are no matter.
-                self.ledger.expect(self.ledger.reset, Fault::ClientEnded(*code));
-            }
-            Report::Gap { .. } => self.ledger.blame(Fault::FalseGap),
-            _ => {}
-        }
-        if self.client.over {
-            for pipe in self.pipes.iter_mut().filter(|pipe| pipe.client_open) {
-                pipe.client_closes(Up::Cut);
-            }
-        }
-    }
-
-    pub fn client_reads(&mut self, id: u32) {
-        let Some(pipe) = self.pipe_mut(ConnectionId(u64::from(id))) else { return };
-        let Some(item) = pipe.down.pop_front() else { return };
-        if matches!(item, Down::Close(_) | Down::Cut) {
-            pipe.client_open = false;
-            pipe.down.clear();
-            // A hub that closed does not read any more; one that was cut off still notices.
-            if matches!(item, Down::Close(_)) && pipe.hub_open {
-                pipe.up.push_back(Up::Cut);
-            }
-        }
-        if id >= LATE {
-            return;
-        }
-        let conn = Conn(id);
-        match item {
-            Down::Frame(frame) => self.client(Input::Frame(conn, *frame)),
-            Down::Message(message) => self.client(Input::App(conn, message)),
-            Down::Close(code) => self.client(Input::Closed(conn, Some(code))),
-            Down::Cut => self.client(Input::Closed(conn, None)),
         }
     }
 
@@ -538,7 +304,7 @@ impl World {
         }
     }
 
-    fn fire(&mut self, hub: usize, timer: Timer) {
+    pub fn fire(&mut self, hub: usize, timer: Timer) {
         let budget = &mut self.budget;
         let left = match timer {
             Timer::Freeze(_) => &mut budget.freeze_limits,
@@ -568,7 +334,7 @@ impl World {
     }
 
     /// An old hello of this client comes (again) over a connection of its own.
-    fn late_hello(&mut self, hub: usize, which: usize) {
+    pub fn late_hello(&mut self, hub: usize, which: usize) {
         self.budget.late_hellos -= 1;
         let id = LATE + self.late;
         self.late += 1;
@@ -578,25 +344,15 @@ impl World {
     }
 
     /// What must hold between all of them at all times.
-    fn judge(&mut self) {
+    pub fn judge(&mut self) {
         let acked = self.client.machine.unacked().base().0;
         let within = self.client.over || acked <= u64::from(self.ledger.taken);
         self.ledger.expect(within, Fault::AckedBeforeTaken);
     }
 
-    /// Whether this freeze is for a park (and so has no limit of its own).
-    pub fn parks(&self, hub: usize) -> bool {
-        matches!(self.hubs[hub].session.state(), State::Frozen { purpose: Purpose::Park, .. })
-    }
-
-    fn begin(&mut self, hub: usize, out: Vec<tidegate_protocol::session::Action<u8>>) {
+    pub fn begin(&mut self, hub: usize, out: Vec<tidegate_protocol::session::Action<u8>>) {
         let session: &Session<u8> = &self.hubs[hub].session;
         (self.ledger.owner, self.ledger.generation) = (Some((hub, 0)), session.generation());
         self.carry_out(hub, out);
-    }
-
-    /// What a hello of the client says, for reports.
-    pub fn last_hello(&self) -> Option<tidegate_protocol::session::record::HelloFacts> {
-        self.client.hellos.last().map(facts)
     }
 }
