@@ -261,10 +261,8 @@ impl Driver {
 
     /// Cancels; after *drained* or parked: serves again; idle: nothing.
     pub fn cancel(&self, hub: &Arc<Hub>) -> DrainStatus {
-        if let Some(machine) = self.machine().as_mut() {
-            machine.handle(Event::Cancel, hub.now());
-        }
-        self.bell.notify_one();
+        // Handed in like any event, so that the step sees the change of phase and the peers hear of it.
+        self.tell(Event::Cancel);
         self.step(hub);
         self.status_now(hub)
     }
