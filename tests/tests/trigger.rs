@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tidegate_protocol::control::{DrainReport, DrainStatus, Phase};
-use tidegate_tests::{Crowd, Fleet, Hook, HookEnd, Hub, Kitchen, RawClient, Relay, Seen, Setup, Signal, binary, hook};
+use tidegate_tests::{
+    Crowd, Fleet, Hook, HookEnd, Hub, Kitchen, RawClient, Relay, RunningHook, Seen, Setup, Signal, binary, hook,
+};
 use tidegate_tests::{wait_until, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -75,6 +77,15 @@ async fn is(hub: &Hub, state: &str) {
     wait_until(&format!("the hub is {state}"), || async {
         let said = phase(hub).await;
         if said == state { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+/// Waits until the trigger has told a status that begins so: from then on it waits for the next.
+async fn told(running: &RunningHook, phase: &str) {
+    wait_until(&format!("the trigger tells {phase}"), || async {
+        let said = running.stdout();
+        if said.iter().any(|line| line.starts_with(phase)) { Ok(()) } else { Err(said.join("\n")) }
     })
     .await;
 }
@@ -257,16 +268,29 @@ async fn a_hub_that_accepts_and_never_answers_ends_it_with_5() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_falls_silent_in_the_middle_ends_it_with_5_and_serves_when_it_is_back() {
+    let (hub, _kitchen) = alone().await;
+    let crowd = Crowd::connect(&hub.url("/ledger"), 1).await;
+    let running = event("BeforeBlockTraffic", &hub, SLOW).start();
+    told(&running, "noticing").await;
+    hub.signal(Signal::Stop);
+    let end = running.end().await;
+    let lines = expect(&end, 5);
+    says(&lines, "it accepts and does not answer within");
+    says(&lines, "NOT undone");
+    // The trigger did ask, and the hub hears it now.
+    hub.signal(Signal::Cont);
+    is(&hub, "serving").await;
+    crowd.all_at_work().await;
+    crowd.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_ends_it_with_143_within_a_second_and_the_hub_serves_again() {
     let (hub, _kitchen) = alone().await;
     let crowd = Crowd::connect(&hub.url("/ledger"), 2).await;
     let running = event("BeforeBlockTraffic", &hub, SLOW).start();
-    // The first status was heard: the trigger waits by now.
-    wait_until("the trigger to tell the first status", || async {
-        let said = running.stdout();
-        if said.iter().any(|line| line.starts_with("noticing")) { Ok(()) } else { Err(said.join("\n")) }
-    })
-    .await;
+    told(&running, "noticing").await;
     let sent = Instant::now();
     running.signal(Signal::Term);
     let end = running.end().await;

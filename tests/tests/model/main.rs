@@ -46,97 +46,97 @@ fn scenario(name: &'static str, hubs: usize, grain: Grain, budget: Budget) -> Sc
 }
 
 #[test]
-fn push_with_thaw_double_and_repeat() {
+fn a_push_survives_thaw_doubled_messages_and_repeated_commits() {
     let budget = Budget { pushes: 2, freeze_limits: 1, doubles: 1, repeats: 1, ..QUIET };
     prove(scenario("push", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn push_with_a_crash() {
+fn a_push_survives_a_crash_of_either_hub() {
     let budget = Budget { pushes: 1, crashes: 1, doubles: 1, dials: 1, repeats: 1, claim_limits: 1, ..QUIET };
     prove(scenario("push and crash", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn claim_with_cut_thaw_and_limits() {
+fn a_claim_survives_a_cut_and_a_thaw() {
     let budget = Budget { orders: 1, dials: 2, cuts: 1, sends: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("claim", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn claim_with_doubles() {
+fn a_claim_survives_doubled_messages_and_impatient_hubs() {
     let budget = Budget { orders: 1, dials: 2, doubles: 1, freeze_limits: 1, claim_limits: 1, ..QUIET };
     prove(scenario("claim doubled", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn claim_with_a_crash() {
+fn a_claim_survives_a_crash_of_either_hub() {
     let budget = Budget { orders: 1, dials: 2, crashes: 1, sends: 1, claim_limits: 1, ..QUIET };
     prove(scenario("claim and crash", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn streams_with_bytes_under_way() {
+fn an_impatient_client_with_bytes_under_way_both_ways_loses_nothing() {
     let budget = Budget { orders: 1, dials: 2, impatience: 1, publishes: 1, ..QUIET };
     prove(scenario("wire", 2, Grain::WIRE, budget));
 }
 
 #[test]
-fn every_step_on_its_own() {
+fn an_app_that_takes_and_settles_at_its_own_pace_loses_nothing() {
     let budget = Budget { orders: 1, dials: 1, publishes: 2, sends: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("fine", 2, Grain::FINE, budget));
 }
 
 #[test]
-fn late_hellos() {
+fn a_late_hello_steals_nothing() {
     let budget = Budget { orders: 1, dials: 2, late_hellos: 1, cuts: 1, ..QUIET };
     prove(scenario("late hello", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn orphans() {
+fn a_client_that_waited_is_reset_and_told() {
     let budget = Budget { pushes: 1, dials: 1, orphans: 1, cuts: 1, claim_limits: 1, repeats: 1, ..QUIET };
     prove(scenario("orphan", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn copies_that_end() {
+fn a_copy_that_runs_out_never_makes_a_second_owner() {
     let budget = Budget { pushes: 1, dials: 1, copy_ends: 1, copy_waits: 1, repeats: 1, doubles: 1, ..QUIET };
     prove(scenario("copy ends", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn cancel() {
+fn a_cancelled_drain_leaves_every_session_served() {
     let budget = Budget { pushes: 1, orders: 1, dials: 1, cancels: 1, publishes: 1, freeze_limits: 1, ..QUIET };
     prove(scenario("cancel", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn park_and_crash() {
+fn a_parked_session_survives_its_process() {
     let budget = Budget { parks: 1, crashes: 2, dials: 2, publishes: 2, sends: 1, cuts: 1, claim_limits: 1, ..QUIET };
     prove(scenario("park", 1, Grain::WIRE, budget));
 }
 
 #[test]
-fn park_with_a_peer() {
+fn a_parked_session_is_found_by_a_peer() {
     let budget = Budget { parks: 1, dials: 1, orders: 1, crashes: 1, publishes: 1, claim_limits: 1, ..QUIET };
     prove(scenario("park with peer", 2, Grain::PEERS, budget));
 }
 
 #[test]
-fn three_hubs_pushed_about() {
+fn three_hubs_pass_a_session_around() {
     let budget = Budget { pushes: 2, freeze_limits: 1, ..QUIET };
     prove(scenario("three hubs, push", 3, Grain::PEERS, budget));
 }
 
 #[test]
-fn three_hubs_with_a_crash() {
+fn three_hubs_survive_a_crash() {
     let budget = Budget { pushes: 1, crashes: 1, dials: 1, ..QUIET };
     prove(scenario("three hubs, crash", 3, Grain::PEERS, budget));
 }
 
 #[test]
-fn three_hubs_claim_and_push() {
+fn three_hubs_claim_and_push_at_once() {
     let budget = Budget { orders: 1, pushes: 1, dials: 1, ..QUIET };
     prove(scenario("three hubs, claim", 3, Grain::PEERS, budget));
 }
