@@ -112,7 +112,7 @@ pub async fn report(hub: &Hub) -> DrainReport {
 }
 
 /// Who owns which session, by the hub's own word, with the generation.
-async fn owned(hub: &Private) -> BTreeMap<String, u64> {
+async fn owned(hub: &Private) -> BTreeMap<String, u32> {
     // A hub that was killed owns nothing.
     let Ok(answer) = hub.try_send(Method::GET, "/v1/sessions?limit=1000", &[], "").await else { return BTreeMap::new() };
     if answer.status != 200 {
