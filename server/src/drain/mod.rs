@@ -190,13 +190,13 @@ impl Driver {
     /// # Errors
     /// What is impossible about the policy; nothing was started then.
     pub fn start(&self, hub: &Arc<Hub>, request: &DrainRequest) -> Result<DrainStatus, PolicyError> {
-        let policy = request.resolve()?;
         let rest = request.rest == Some(Rest::Now);
         let joined = {
             let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            // The policy of a second one is ignored, so it is not judged either.
             let joined = self.join(hub, rest);
             if !joined {
-                self.begin(hub, policy, rest);
+                self.begin(hub, request.resolve()?, rest);
             }
             joined
         };
