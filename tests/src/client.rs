@@ -184,12 +184,15 @@ impl Drop for Client {
     }
 }
 
+/// What a wire tells, and which of them.
+type Told = (Conn, Happening);
+
 struct Driver {
     settings: Settings,
     start: Instant,
     machine: Machine<String>,
     wires: Vec<(Conn, Wire)>,
-    happenings: (mpsc::Sender<(Conn, Happening)>, mpsc::Receiver<(Conn, Happening)>),
+    happenings: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
     seen: Seen,
     tell: watch::Sender<Seen>,
     chance: u64,
