@@ -55,7 +55,8 @@ impl DialError {
 /// Whether a status says "never" rather than "not now".
 pub(super) fn is_final(status: StatusCode) -> bool {
     const TOO_EARLY: u16 = 425;
-    let later = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.as_u16() == TOO_EARLY;
+    let later =
+        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.as_u16() == TOO_EARLY;
     status.is_client_error() && !later
 }
 
@@ -70,7 +71,13 @@ pub(super) struct Dialled {
 ///
 /// # Errors
 /// The client's path does not fit behind the app's address.
-pub(super) fn request(hub: &Hub, app: &Uri, session: SessionId, record: &Record<Message>, resumed: bool) -> Result<Request<Empty<Bytes>>, http::Error> {
+pub(super) fn request(
+    hub: &Hub,
+    app: &Uri,
+    session: SessionId,
+    record: &Record<Message>,
+    resumed: bool,
+) -> Result<Request<Empty<Bytes>>, http::Error> {
     let mut request = Request::builder().uri(target(app, &record.profile)).body(Empty::new())?;
     let headers = request.headers_mut();
     for (name, value) in &record.profile.headers {
@@ -86,7 +93,8 @@ pub(super) fn request(hub: &Hub, app: &Uri, session: SessionId, record: &Record<
     put(headers, "sec-websocket-version", b"13");
     put(headers, "sec-websocket-key", STANDARD.encode(hub.random().to_le_bytes()).as_bytes());
     // Who resumes keeps the subprotocol that was chosen first: its client was told so long ago.
-    let offered = if resumed { record.profile.protocol.clone().unwrap_or_default() } else { record.profile.protocols.join(", ") };
+    let offered =
+        if resumed { record.profile.protocol.clone().unwrap_or_default() } else { record.profile.protocols.join(", ") };
     if !offered.is_empty() {
         put(headers, "sec-websocket-protocol", offered.as_bytes());
     }
@@ -105,7 +113,10 @@ pub(super) fn request(hub: &Hub, app: &Uri, session: SessionId, record: &Record<
 fn put(headers: &mut HeaderMap, name: &str, value: &[u8]) {
     match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
         (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
-        _ => tracing::warn!(name, "this header cannot be sent to the app: its value has characters that no header may have"),
+        _ => tracing::warn!(
+            name,
+            "this header cannot be sent to the app: its value has characters that no header may have"
+        ),
     }
 }
 
@@ -156,10 +167,15 @@ async fn connect(hub: &Hub, request: Request<Empty<Bytes>>) -> Result<Dialled, D
 /// The HTTP part; nothing of hyper outlives it.
 async fn upgrade(hub: &Hub, stream: Stream, request: Request<Empty<Bytes>>) -> Result<Dialled, DialError> {
     let broken = |error: hyper::Error| DialError::Unreachable(error.to_string());
-    let accept = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes())).unwrap_or_default();
+    let accept = request
+        .headers()
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(|key| derive_accept_key(key.as_bytes()))
+        .unwrap_or_default();
     let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
     let max_bytes = hub.config.limits.header_bytes as usize;
-    let handshake = http1::Builder::new().title_case_headers(true).max_buf_size(max_bytes).handshake(TokioIo::new(stream));
+    let handshake =
+        http1::Builder::new().title_case_headers(true).max_buf_size(max_bytes).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(broken)?;
     // It ends with the upgrade, or when `sender` goes.
     tokio::spawn(connection.with_upgrades());
@@ -206,7 +222,9 @@ mod tests {
 
     #[test]
     fn only_a_choice_among_the_offered_subprotocols_is_taken() {
-        let headers = |chosen: &'static str| HeaderMap::from_iter([(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen))]);
+        let headers = |chosen: &'static str| {
+            HeaderMap::from_iter([(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen))])
+        };
         let offered = HeaderValue::from_static("chat, v2.chat");
         assert_eq!(chosen(&headers("v2.chat"), Some(&offered)), Ok(Some("v2.chat".into())));
         assert_eq!(chosen(&HeaderMap::new(), Some(&offered)), Ok(None), "an app need not choose");

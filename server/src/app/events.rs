@@ -35,7 +35,13 @@ pub(super) struct Subject {
 impl Subject {
     pub(super) fn of(session: SessionId, record: &Record<Message>) -> Self {
         let profile = &record.profile;
-        Self { session, epoch: record.epoch, user: profile.user.clone(), path: profile.path.clone(), query: profile.query.clone() }
+        Self {
+            session,
+            epoch: record.epoch,
+            user: profile.user.clone(),
+            path: profile.path.clone(),
+            query: profile.query.clone(),
+        }
     }
 }
 
@@ -176,15 +182,17 @@ pub(super) fn body(hub: HubId, subject: &Subject, event: &Event, state: &[u8]) -
     let state_base64 = || Some(STANDARD.encode(state));
     let (name, more) = match &event.kind {
         Kind::Opened => ("opened", More::default()),
-        Kind::Reset { replaces, why } => {
-            ("reset", More { state_base64: state_base64(), replaces: Some(*replaces), why: Some(why), ..More::default() })
-        }
+        Kind::Reset { replaces, why } => (
+            "reset",
+            More { state_base64: state_base64(), replaces: Some(*replaces), why: Some(why), ..More::default() },
+        ),
         Kind::Resumed { why } => ("resumed", More { state_base64: state_base64(), why: Some(why), ..More::default() }),
         Kind::Moving => ("moving", More::default()),
         Kind::Ended { code, reason } => ("ended", More { code: Some(*code), reason: Some(reason), ..More::default() }),
-        Kind::Drain { drain, reason, deadline_ms } => {
-            ("drain", More { drain: Some(*drain), reason: Some(reason), deadline_ms: Some(*deadline_ms), ..More::default() })
-        }
+        Kind::Drain { drain, reason, deadline_ms } => (
+            "drain",
+            More { drain: Some(*drain), reason: Some(reason), deadline_ms: Some(*deadline_ms), ..More::default() },
+        ),
         Kind::Recalled { drain } => ("recalled", More { drain: Some(*drain), ..More::default() }),
     };
     let body = Body {
@@ -217,7 +225,8 @@ pub(super) async fn post(hub: &Hub, body: Bytes, answer_is_state: bool) -> Answe
     let within_ms = hub.config.limits.app_event_ms;
     let max_bytes = if answer_is_state { hub.config.limits.state_bytes as usize } else { ANSWER_BYTES_MAX };
     let posted = tokio::time::timeout(Duration::from_millis(within_ms), once(hub, body, max_bytes)).await;
-    let (answer, result) = posted.unwrap_or_else(|_| (Answer::Failed(format!("no answer within {within_ms} ms")), DialResult::Timeout));
+    let (answer, result) =
+        posted.unwrap_or_else(|_| (Answer::Failed(format!("no answer within {within_ms} ms")), DialResult::Timeout));
     hub.metrics.app_events.of(result).increment(1);
     answer
 }
@@ -240,7 +249,10 @@ async fn once(hub: &Hub, body: Bytes, max_bytes: usize) -> (Answer, DialResult) 
     match (status, read) {
         (StatusCode::OK, Ok(body)) => (Answer::Taken(body.to_bytes().to_vec()), DialResult::Ok),
         (StatusCode::OK, Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            tracing::warn!(max_bytes, "the app's answer to an event is too long: it is dropped, and the state before it is kept");
+            tracing::warn!(
+                max_bytes,
+                "the app's answer to an event is too long: it is dropped, and the state before it is kept"
+            );
             (Answer::Taken(Vec::new()), DialResult::Ok)
         }
         (StatusCode::OK, Err(error)) => (Answer::Failed(error.to_string()), DialResult::Unreachable),

@@ -4,10 +4,10 @@
 use super::dial::{DialError, Dialled};
 use super::events::{Answer, Event, Kind, Subject};
 use super::plan::Turn;
-use super::socket::{AppSocket, Step};
 use super::posting::Posting;
-use super::words::{self, Rest};
 use super::side::{Bell, Side, Stage};
+use super::socket::{AppSocket, Step};
+use super::words::{self, Rest};
 use crate::hub::cell::{Cell, Inner};
 use crate::hub::{Hub, act, fan};
 use crate::message::Message;
@@ -38,7 +38,7 @@ enum Happened {
     Look,
     Admitted(u64, Option<OwnedSemaphorePermit>),
     Answered(u64, Answer),
-    Dialled(Result<Dialled, DialError>),
+    Dialled(Box<Result<Dialled, DialError>>),
     Step(Step),
 }
 
@@ -144,7 +144,7 @@ impl Work {
         };
         tokio::select! {
             posted = post => posted,
-            dialled = dialled => Happened::Dialled(dialled),
+            dialled = dialled => Happened::Dialled(Box::new(dialled)),
             step = step => Happened::Step(step),
             () = bell.rung.notified() => Happened::Look,
             () = late => Happened::Look,
@@ -162,7 +162,7 @@ impl Work {
             }
             Happened::Dialled(dialled) => {
                 self.dial = None;
-                self.on_dialled(&mut cell.lock(), dialled);
+                self.on_dialled(&mut cell.lock(), *dialled);
             }
             Happened::Step(step) => self.on_step(&mut cell.lock(), step),
         }
@@ -284,7 +284,10 @@ impl Work {
 pub(super) fn number(hub: &Hub, session: &mut Session<Message>, message: Message, settling: bool) -> Option<Message> {
     let mut limits = fan::limits(hub);
     if settling {
-        limits = ReplayLimits { messages_max: limits.messages_max * SETTLING_ROOM, bytes_max: limits.bytes_max * SETTLING_ROOM };
+        limits = ReplayLimits {
+            messages_max: limits.messages_max * SETTLING_ROOM,
+            bytes_max: limits.bytes_max * SETTLING_ROOM,
+        };
     } else if session.record().is_some_and(|record| !record.outbox.has_room(message.size_bytes(), &limits)) {
         return Some(message);
     }

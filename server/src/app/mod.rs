@@ -128,7 +128,9 @@ pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
     events.drop_steps();
     let ended = matches!(inner.session.state(), State::Ended { .. });
     let bye = match (&stage, bye) {
-        (Stage::Ending { code, reason }, _) => Bye { code: *code, reason: reason.clone(), rest: Vec::new(), rest_from: 0 },
+        (Stage::Ending { code, reason }, _) => {
+            Bye { code: *code, reason: reason.clone(), rest: Vec::new(), rest_from: 0 }
+        }
         (_, Some(bye)) if ended => bye,
         (_, _) if ended => Bye { code: 1001, reason: "the session is over".into(), rest: Vec::new(), rest_from: 0 },
         (_, _) => Bye { code: 1012, reason: "the session is elsewhere".into(), rest: Vec::new(), rest_from: 0 },

@@ -2,10 +2,10 @@
 
 use super::dial::{self, DialError};
 use super::events::{self, Answer, Event, Kind, Queue, Subject};
-use super::words;
 use super::link;
-use super::socket::AppSocket;
 use super::side::{Bell, Farewell, Side, Stage};
+use super::socket::AppSocket;
+use super::words;
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::message::Message;
@@ -72,7 +72,12 @@ impl AppError {
 ///
 /// # Errors
 /// See [`AppError`]. An app that was told `opened` is told `ended` then.
-pub async fn open(hub: &Arc<Hub>, id: SessionId, record: &mut Record<Message>, opening: Opening) -> Result<Option<Opened>, AppError> {
+pub async fn open(
+    hub: &Arc<Hub>,
+    id: SessionId,
+    record: &mut Record<Message>,
+    opening: Opening,
+) -> Result<Option<Opened>, AppError> {
     if hub.config.app.is_none() && hub.config.app_events.is_none() {
         return Ok(None);
     }

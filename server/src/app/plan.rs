@@ -1,10 +1,10 @@
 //! What the link's task does next: read from the side's stage under the cell's lock, one stage a function.
 
+use super::dial;
 use super::events::Kind;
 use super::link::{self, BATCH_BYTES, BATCH_MESSAGES, Work};
-use super::socket::on_the_wire;
-use super::dial;
 use super::side::{Stage, Then};
+use super::socket::on_the_wire;
 use crate::hub::act;
 use crate::hub::cell::Inner;
 use crate::hub::conn::Order;

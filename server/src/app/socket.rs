@@ -103,7 +103,10 @@ impl AppSocket {
                 Poll::Pending => {}
             }
         }
-        while may_read {
+        if !may_read {
+            return Poll::Pending;
+        }
+        loop {
             let Poll::Ready(read) = Pin::new(&mut self.socket).poll_next(cx) else { return Poll::Pending };
             return Poll::Ready(match read {
                 // Copied: a queued message must not keep the read buffer.
@@ -121,7 +124,6 @@ impl AppSocket {
                 None => Step::Lost,
             });
         }
-        Poll::Pending
     }
 
     /// Takes leave: writes `rest` and a close (none: the app closed first), reads to the end, and gives up
@@ -149,7 +151,9 @@ impl AppSocket {
 /// A socket that breaks is daily life; an app that says more than the hub may carry is a matter of settings.
 fn told(error: &WsError) {
     match error {
-        WsError::Capacity(error) => tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped"),
+        WsError::Capacity(error) => {
+            tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped")
+        }
         error => tracing::debug!(%error, "the app's socket broke"),
     }
 }

@@ -1,7 +1,7 @@
 //! The last words of a link whose session ended or is elsewhere, and how long links rest between tries.
 
-use super::side::Farewell;
 use super::events::{self, Answer, Event, Subject};
+use super::side::Farewell;
 use super::socket::AppSocket;
 use crate::hub::Hub;
 use std::sync::Arc;

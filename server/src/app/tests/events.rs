@@ -28,7 +28,10 @@ async fn events_are_numbered_in_order_and_say_whose_they_are() {
     let ended = app.posted("ended").await.answer(200, b"");
     assert_eq!(ended["n"], 4);
     assert_eq!((ended["code"].as_u64(), ended["reason"].as_str()), (Some(4001), Some("done")));
-    assert_eq!((ended["session"].as_str(), ended["user"].as_str()), (Some(guest.cell.id.to_string().as_str()), Some("ann")));
+    assert_eq!(
+        (ended["session"].as_str(), ended["user"].as_str()),
+        (Some(guest.cell.id.to_string().as_str()), Some("ann"))
+    );
     assert_eq!((ended["path"].as_str(), ended["query"].as_str()), (Some("/room/1"), Some("a=b")));
 }
 

@@ -85,7 +85,9 @@ impl Dialled {
     }
 
     pub(super) async fn says(&mut self, text: &str) {
-        soon("the app's message is written", self.socket.send(WsMessage::text(text))).await.expect("the socket is open");
+        soon("the app's message is written", self.socket.send(WsMessage::text(text)))
+            .await
+            .expect("the socket is open");
     }
 
     pub(super) async fn closes(&mut self, code: u16, reason: &'static str) {
@@ -151,11 +153,13 @@ impl FakeApp {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "the signature is tungstenite's")]
 async fn accept(listener: TcpListener, dialled: mpsc::Sender<Dialled>) {
     while let Ok((tcp, _)) = listener.accept().await {
         let mut asked = None;
         let answer = |request: &Request, mut response: Response| {
-            let offered = request.headers().get("sec-websocket-protocol").map_or("", |value| value.to_str().expect("plain text"));
+            let offered =
+                request.headers().get("sec-websocket-protocol").map_or("", |value| value.to_str().expect("plain text"));
             if offered.split(", ").any(|one| one == "chat") {
                 response.headers_mut().insert("sec-websocket-protocol", "chat".parse().expect("plain text"));
             }
@@ -185,9 +189,12 @@ pub(super) async fn hub(options: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
     let argv = ["tidegate", "serve", "--public", "127.0.0.1:0", "--private", "127.0.0.1:0", "--data-dir", data];
     let argv: Vec<_> = argv.iter().chain(options).map(Into::into).collect();
     let config = Config::read(&argv, &|_| None).unwrap_or_else(|error| panic!("{error}"));
-    let data_dir = DataDir::open(&config.data_dir, PATIENCE, 0, &mut |bytes: &mut [u8]| fill_random(bytes)).await.expect("a data directory");
+    let data_dir = DataDir::open(&config.data_dir, PATIENCE, 0, &mut |bytes: &mut [u8]| fill_random(bytes))
+        .await
+        .expect("a data directory");
     let keys = ClusterKeys::for_hub(&config, &data_dir).expect("a key is made");
-    let (store, _) = Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
+    let (store, _) =
+        Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
     let address = "127.0.0.1:8081".parse().expect("an address");
     let hub = Hub::new(Parts {
         id: data_dir.hub(),
@@ -215,7 +222,12 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn profile() -> Profile {
-        Profile { user: Some("ann".into()), path: Some("/room/1".into()), query: Some("a=b".into()), ..Profile::default() }
+        Profile {
+            user: Some("ann".into()),
+            path: Some("/room/1".into()),
+            query: Some("a=b".into()),
+            ..Profile::default()
+        }
     }
 
     /// Comes to the hub as a new client does.

@@ -34,7 +34,8 @@ async fn the_app_sees_the_clients_request_and_chooses_its_subprotocol() {
     let (hub, _dir) = hub(&["--app", &format!("{}/base/", app.url)]).await;
     let profile = Profile {
         protocols: vec!["v2".into(), "chat".into()],
-        headers: [("cookie".to_owned(), "id=7".to_owned()), ("x-forwarded-for".to_owned(), "10.0.0.1".to_owned())].into(),
+        headers: [("cookie".to_owned(), "id=7".to_owned()), ("x-forwarded-for".to_owned(), "10.0.0.1".to_owned())]
+            .into(),
         ..Guest::profile()
     };
     let guest = Guest::arrives(&hub, profile).await;
@@ -162,7 +163,9 @@ async fn an_app_that_is_not_there_is_an_error_within_five_seconds() {
     let mut record = Record::new(Epoch(1), Guest::profile());
     let began = tokio::time::Instant::now();
     match app::open(&hub, SessionId(1), &mut record, Opening::New).await {
-        Err(error @ AppError::Dial(DialError::Unreachable(_))) => assert!(!error.is_final(), "its client may come back"),
+        Err(error @ AppError::Dial(DialError::Unreachable(_))) => {
+            assert!(!error.is_final(), "its client may come back")
+        }
         other => panic!("expected an app that cannot be reached, got {other:?}"),
     }
     assert!(began.elapsed().as_millis() < 6_000, "{:?}", began.elapsed());
