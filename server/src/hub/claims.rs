@@ -55,17 +55,21 @@ impl Claims {
         ClaimId(self.count.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Whether this session's client has waited for a silent owner long enough (rule 14). Starts the
-    /// clock at the first call.
+    /// Whether this session's client has waited for a silent owner long enough (rule 14). Who still
+    /// has a connection is served over it: the clock starts when it is first said to be lost.
     fn orphaned(&self, hub: &Hub, session: SessionId, hello: &HelloFacts) -> bool {
         let now = hub.now();
         let mut table = self.table();
+        if hello.old != Old::Lost {
+            table.waiting_since.remove(&session);
+            return false;
+        }
         if table.waiting_since.len() >= WAITERS_MAX {
             let after = hub.config.orphan_after_ms;
             table.waiting_since.retain(|_, since| now.since(*since) < 4 * after);
         }
         let since = *table.waiting_since.entry(session).or_insert(now);
-        hello.old == Old::Lost && now.since(since) >= hub.config.orphan_after_ms
+        now.since(since) >= hub.config.orphan_after_ms
     }
 
     /// The client has its answer; its wait is over.

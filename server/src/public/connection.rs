@@ -211,8 +211,9 @@ async fn write(hub: &Arc<Hub>, conn: &Arc<Conn>, socket: &mut Socket, life: &mut
                 Order::Ping => feed(socket, WsMessage::Ping(Default::default())).await?,
                 Order::Welcome(cell, text) => {
                     feed(socket, WsMessage::Text(text.into())).await?;
-                    let acked = cell.lock().session.record().map(|record| record.received).unwrap_or_default();
-                    *life = Life::Serving(Serving { cell, acked, ack_at: None, held: None });
+                    // `welcome.received` says what was counted. What was taken is acked here once more: the ack
+                    // that told it may have been lost with the connection before, or with the hub before.
+                    *life = Life::Serving(Serving { cell, acked: Offset(0), ack_at: None, held: None });
                 }
                 Order::Close(code, why) => {
                     return Err(End::Close(code, why));
