@@ -87,11 +87,15 @@ async fn serve(config: Config) -> Result<(), RunError> {
         tracing::info!("{note}");
     }
     let started_unix_ms = unix_ms();
-    let data_dir = DataDir::open(&config.data_dir, DATA_DIR_WAIT, started_unix_ms, &mut |bytes: &mut [u8]| fill_random(bytes)).await?;
+    let data_dir =
+        DataDir::open(&config.data_dir, DATA_DIR_WAIT, started_unix_ms, &mut |bytes: &mut [u8]| fill_random(bytes))
+            .await?;
     let keys = ClusterKeys::for_hub(&config, &data_dir)?;
     let store = open_store(&config, &data_dir, &keys).await?;
-    let public_tls = config.public_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Public, files)).transpose()?;
-    let private_tls = config.private_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Private, files)).transpose()?;
+    let public_tls =
+        config.public_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Public, files)).transpose()?;
+    let private_tls =
+        config.private_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Private, files)).transpose()?;
     let private_token = api::token(&config)?;
     let public_listener = listen("--public", config.public)?;
     let private_listener = listen("--private", config.private)?;
@@ -139,10 +143,19 @@ async fn open_store(config: &Config, data_dir: &DataDir, keys: &ClusterKeys) -> 
     let opened = opened.map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
     let (store, recovered) = opened.map_err(|error| RunError::Store { path: config.data_dir.clone(), error })?;
     if recovered.damaged > 0 || recovered.torn_bytes > 0 {
-        tracing::warn!(damaged = recovered.damaged, torn_bytes = recovered.torn_bytes, lost = recovered.lost.len(), "the log of parked sessions was damaged; what could not be read is reset and told");
+        tracing::warn!(
+            damaged = recovered.damaged,
+            torn_bytes = recovered.torn_bytes,
+            lost = recovered.lost.len(),
+            "the log of parked sessions was damaged; what could not be read is reset and told"
+        );
     }
     if !recovered.parked.is_empty() || !recovered.taken_up.is_empty() {
-        tracing::info!(parked = recovered.parked.len(), lost_in_a_crash = recovered.taken_up.len(), "found parked sessions");
+        tracing::info!(
+            parked = recovered.parked.len(),
+            lost_in_a_crash = recovered.taken_up.len(),
+            "found parked sessions"
+        );
     }
     Ok(store)
 }
@@ -203,7 +216,11 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup: signal(SignalKind::hangup())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> Told {

@@ -32,10 +32,15 @@ pub(super) fn notice(hub: &Hub, drain: DrainId, inner: &mut Inner, deadline_ms: 
         let Some(machine) = machine.as_ref() else { return };
         let policy = machine.policy();
         let (text, language) = words(policy, asked.as_deref());
-        (text, language, policy.reason.clone().unwrap_or_else(|| REASON.to_owned()))
+        (text, language, reason(policy))
     };
     let seq = next_seq(inner, drain).seq;
     conn.send(&ServerFrame::Notice(Notice { drain, seq, reason, text, language, deadline_ms, slot_ms }));
+}
+
+/// Why, as a word for programs.
+pub(super) fn reason(policy: &Policy) -> String {
+    policy.reason.clone().unwrap_or_else(|| REASON.to_owned())
 }
 
 /// The text in the client's language: the whole tag, else its first part, else the policy's own.
@@ -76,7 +81,11 @@ pub(super) fn repeat(driver: &Driver, hub: &Arc<Hub>, inner: &mut Inner) {
     }
     let (drain, deadline_ms) = {
         let machine = driver.machine();
-        let Some(machine) = machine.as_ref().filter(|machine| !matches!(machine.phase(), Phase::Serving | Phase::Drained)) else { return };
+        let Some(machine) =
+            machine.as_ref().filter(|machine| !matches!(machine.phase(), Phase::Serving | Phase::Drained))
+        else {
+            return;
+        };
         (machine.id(), machine.status(hub.now()).deadline_in_ms.unwrap_or(0))
     };
     if drain == dialogue.drain {

@@ -41,7 +41,8 @@ pub async fn leave(hub: &Arc<Hub>) {
 
 /// Everybody is gone, and those that were given away are confirmed.
 fn is_over(hub: &Hub) -> bool {
-    let over = hub.drain.machine().as_ref().is_none_or(|machine| matches!(machine.phase(), Phase::Drained | Phase::Serving));
+    let over =
+        hub.drain.machine().as_ref().is_none_or(|machine| matches!(machine.phase(), Phase::Drained | Phase::Serving));
     over && hub.all_cells().iter().all(|cell| {
         let inner = cell.lock();
         !matches!(

@@ -12,13 +12,16 @@ mod carry;
 mod dialogue;
 mod leave;
 
+use crate::app;
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidegate_protocol::control::{DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest};
+use tidegate_protocol::control::{
+    DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest,
+};
 use tidegate_protocol::drain::{Drain, Event, Facts, Plan};
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::session::{Left, Outcome, State};
@@ -105,7 +108,9 @@ impl Driver {
             }
             Outcome::Bounced { .. } => self.tell(Event::Bounced { id }),
             // Replaced sessions of a lost successor were committed; only owners' ends are ends here.
-            Outcome::Left(Left::Ended | Left::Evicted | Left::Expired | Left::Replaced) => self.tell(Event::Left { id }),
+            Outcome::Left(Left::Ended | Left::Evicted | Left::Expired | Left::Replaced) => {
+                self.tell(Event::Left { id })
+            }
             // A session that comes here from elsewhere while this hub drains is an arrival.
             Outcome::Arrived(_) => self.tell(Event::Arrived { id, facts: facts(inner, 0) }),
             Outcome::SuccessorLost => {}
@@ -173,7 +178,9 @@ impl Driver {
         match self.machine().as_ref().map(Drain::phase) {
             None | Some(Phase::Serving) => HubState::Serving,
             Some(Phase::Drained) => HubState::Drained,
-            Some(Phase::Noticing | Phase::Releasing | Phase::Held | Phase::Settling | Phase::Forcing) => HubState::Draining,
+            Some(Phase::Noticing | Phase::Releasing | Phase::Held | Phase::Settling | Phase::Forcing) => {
+                HubState::Draining
+            }
         }
     }
 
@@ -200,6 +207,9 @@ impl Driver {
             }
             joined
         };
+        if !joined {
+            self.tell_apps(hub);
+        }
         hub.peers.set_state(self.hub_state());
         self.bell.notify_one();
         let mut status = self.status_now(hub);
@@ -231,6 +241,20 @@ impl Driver {
         }
         tracing::info!(drain = %id, sessions = begun.plan().sessions(), "drain begins");
         *self.machine() = Some(begun);
+    }
+
+    fn tell_apps(&self, hub: &Arc<Hub>) {
+        let notice = self.machine().as_ref().map(|machine| {
+            let policy = machine.policy();
+            app::Notice::Drain {
+                drain: machine.id(),
+                reason: dialogue::reason(policy),
+                deadline_ms: policy.deadline_ms,
+            }
+        });
+        if let Some(notice) = notice {
+            app::notify_all(hub, &notice);
+        }
     }
 
     fn status_now(&self, hub: &Hub) -> DrainStatus {
@@ -322,6 +346,9 @@ impl Driver {
             hub.set_parked_for_good(false);
         }
         if before != after {
+            if after == Phase::Serving {
+                app::notify_all(hub, &app::Notice::Recalled { drain: id });
+            }
             tracing::info!(drain = %id, from = before.as_str(), to = after.as_str(), "drain phase");
             hub.peers.set_state(self.hub_state());
         }

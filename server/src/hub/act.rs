@@ -21,7 +21,13 @@ use tidegate_protocol::session::{Action, Event, Outcome, State};
 
 /// Carries out actions in order; the machine may answer with more. `fan` is there for events that may
 /// change the owner ([`Cell::feed`] sees to that).
-pub fn carry_out(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, actions: Vec<Action<Message>>, mut fan: Option<&mut Fan>) {
+pub fn carry_out(
+    hub: &Arc<Hub>,
+    cell: &Arc<Cell>,
+    inner: &mut Inner,
+    actions: Vec<Action<Message>>,
+    mut fan: Option<&mut Fan>,
+) {
     let mut queue = VecDeque::from(actions);
     while let Some(action) = queue.pop_front() {
         if let Some(event) = one(hub, cell, inner, action, fan.as_deref_mut()) {
@@ -34,12 +40,18 @@ pub fn carry_out(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, actions: V
 }
 
 /// One action; gives the event that it caused at once, if it did.
-fn one(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, action: Action<Message>, fan: Option<&mut Fan>) -> Option<Event<Message>> {
+fn one(
+    hub: &Arc<Hub>,
+    cell: &Arc<Cell>,
+    inner: &mut Inner,
+    action: Action<Message>,
+    fan: Option<&mut Fan>,
+) -> Option<Event<Message>> {
     match action {
         Action::Say(to, message @ PeerMessage::Committed { .. }) if hub.store.state(cell.id).is_some() => {
             hub.spawn_moved_then_say(cell.id, to, message);
         }
-        Action::Say(to, message) => hub.peers.say(to, message),
+        Action::Say(to, message) => hub.say(to, message),
         Action::Welcome { conn, serial, resumed, from, received } => {
             return welcome(hub, cell, inner, conn, serial, resumed, from, received);
         }
@@ -139,7 +151,7 @@ fn welcome(
 }
 
 /// The client of a session that was taken over is here: its predecessor's report wants to know.
-fn came_back(hub: &Hub, cell: &Cell, inner: &Inner, predecessor: HubId, gap_ms: u64) {
+fn came_back(hub: &Arc<Hub>, cell: &Cell, inner: &Inner, predecessor: HubId, gap_ms: u64) {
     let Some(record) = inner.session.record() else { return };
     let resumed = PeerMessage::Resumed {
         session: cell.id,
@@ -149,7 +161,7 @@ fn came_back(hub: &Hub, cell: &Cell, inner: &Inner, predecessor: HubId, gap_ms: 
         end: record.outbox.end(),
         received: record.received,
     };
-    hub.peers.say(predecessor, resumed);
+    hub.say(predecessor, resumed);
 }
 
 fn attach(hub: &Hub, inner: &mut Inner, conn: Arc<Conn>) {
@@ -199,7 +211,9 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             tracing::debug!(session = %cell.id, %to, "session live at its successor");
             hub.forget_later(cell.id);
         }
-        Outcome::SuccessorLost => tracing::warn!(session = %cell.id, "the successor lost this session; its client will be reset and told"),
+        Outcome::SuccessorLost => {
+            tracing::warn!(session = %cell.id, "the successor lost this session; its client will be reset and told")
+        }
         Outcome::ParkFailed => tracing::error!(session = %cell.id, "could not park this session; it is served on"),
         Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced { .. } => {}
     }
@@ -226,7 +240,13 @@ fn follow_up(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
 
 impl Hub {
     /// A sealed token for a session.
-    pub fn token(&self, session: tidegate_protocol::id::SessionId, serial: u32, hub: HubId, generation: Generation) -> ResumeToken {
+    pub fn token(
+        &self,
+        session: tidegate_protocol::id::SessionId,
+        serial: u32,
+        hub: HubId,
+        generation: Generation,
+    ) -> ResumeToken {
         self.mint.issue(&crate::keys::TokenBody {
             session,
             serial,

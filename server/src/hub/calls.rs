@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::close::Close;
 use tidegate_protocol::control::{SessionInfo, SessionPhase};
+use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::replay::Payload;
 use tidegate_protocol::session::record::Record;
@@ -122,7 +124,9 @@ impl Hub {
                 Try::Forward(_) | Try::Nowhere if !follow => return Err(CallError::Unknown(session)),
                 Try::Forward(hub) => return self.peers.call(hub, session, &call).await,
                 Try::Nowhere => {
-                    let Some(owner) = self.locate_owner(session).await? else { return Err(CallError::Unknown(session)) };
+                    let Some(owner) = self.locate_owner(session).await? else {
+                        return Err(CallError::Unknown(session));
+                    };
                     return self.peers.call(owner, session, &call).await;
                 }
             }
@@ -192,16 +196,28 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
     match call {
         Call::Describe => return Ok(Reply::Described(Box::new(describe(hub, cell, inner)))),
         Call::Evict => {
-            drop(cell.clone());
+            // The close says it too; SDKs hear the will of a person in `bye`, as they do the app's.
+            if let Some(conn) = &inner.conn {
+                conn.send(&ServerFrame::Bye {
+                    code: Close::Evicted.code(),
+                    reason: "an administrator ended this session".into(),
+                });
+            }
             let mut out = Vec::new();
             inner.session.handle(Event::End(Left::Evicted), &mut out);
             super::act::carry_out(hub, cell, inner, out, None);
             return Ok(Reply::Done);
         }
         Call::Publish(message) => {
-            let full = inner.session.record().is_some_and(|record| !record.outbox.has_room(message.size_bytes(), &fan::limits(hub)));
+            let full = inner
+                .session
+                .record()
+                .is_some_and(|record| !record.outbox.has_room(message.size_bytes(), &fan::limits(hub)));
             if full {
-                return Err(busy("slow_consumer: the client has not acked what it was sent, and the buffer is full", 1_000));
+                return Err(busy(
+                    "slow_consumer: the client has not acked what it was sent, and the buffer is full",
+                    1_000,
+                ));
             }
             inner.session.number(message.clone(), false, &fan::limits(hub));
             if let Some(conn) = &inner.conn {
@@ -216,7 +232,11 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
         Call::Join(name) => {
             let count = record.profile.channels.len() as u64 + 1;
             if !record.profile.channels.contains(name.as_str()) && count > limits.channels_per_session {
-                return Err(CallError::TooMuch { what: "channels of one session".into(), limit: limits.channels_per_session, given: count });
+                return Err(CallError::TooMuch {
+                    what: "channels of one session".into(),
+                    limit: limits.channels_per_session,
+                    given: count,
+                });
             }
             let name: Arc<str> = name.as_str().into();
             record.profile_mut().channels.insert(name.clone());
@@ -228,7 +248,11 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
         }
         Call::SetState(state) => {
             if state.len() as u64 > limits.state_bytes {
-                return Err(CallError::TooMuch { what: "state bytes of one session".into(), limit: limits.state_bytes, given: state.len() as u64 });
+                return Err(CallError::TooMuch {
+                    what: "state bytes of one session".into(),
+                    limit: limits.state_bytes,
+                    given: state.len() as u64,
+                });
             }
             record.state.clone_from(state);
         }
@@ -245,7 +269,9 @@ pub fn describe(hub: &Hub, cell: &Cell, inner: &Inner) -> SessionInfo {
     SessionInfo {
         session: cell.id,
         user: record.and_then(|record| record.profile.user.as_deref().map(str::to_owned)),
-        channels: record.map(|record| record.profile.channels.iter().map(|name| name.to_string()).collect()).unwrap_or_default(),
+        channels: record
+            .map(|record| record.profile.channels.iter().map(|name| name.to_string()).collect())
+            .unwrap_or_default(),
         state_bytes: record.map_or(0, |record| record.state.len() as u64),
         phase: phase(inner.session.state()),
         generation: inner.session.generation(),
@@ -274,7 +300,10 @@ pub fn set_final_state(hub: &Hub, record: &mut Record<Message>, state: Vec<u8>) 
     if state.len() as u64 <= hub.config.limits.state_bytes {
         record.state = state;
     } else {
-        tracing::warn!(bytes = state.len(), limit = hub.config.limits.state_bytes, "the app's answer to `moving` is above --limit-state-bytes; the state before it is kept");
+        tracing::warn!(
+            bytes = state.len(),
+            limit = hub.config.limits.state_bytes,
+            "the app's answer to `moving` is above --limit-state-bytes; the state before it is kept"
+        );
     }
 }
-

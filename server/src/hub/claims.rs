@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 const WAITERS_MAX: usize = 20_000;
 
 /// All claims under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Claims {
     table: Mutex<Table>,
     count: AtomicU64,
@@ -47,6 +47,11 @@ struct Question {
 }
 
 impl Claims {
+    /// `first` is chosen at random: an answer to a claim of an earlier run of this hub must not fit one of this run.
+    pub fn counting_from(first: u64) -> Self {
+        Self { table: Mutex::default(), count: AtomicU64::new(first) }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,6 +93,10 @@ impl Claims {
             hubs.push(named);
         }
         hubs.retain(|other| *other != hub.id);
+        // What this hub itself still has (a tombstone, kept data) is an answer like any other's.
+        if hub.cell(session).is_some() {
+            hubs.push(hub.id);
+        }
         let mut steps = Vec::new();
         let claim = Claim::begin(session, id, conn, hello, orphaned, hubs, &mut steps);
         let mut table = self.table();
@@ -109,10 +118,17 @@ impl Claims {
         self.carry_out(hub, id, session, conn, steps);
     }
 
-    fn carry_out(&self, hub: &Arc<Hub>, id: ClaimId, session: SessionId, conn: ConnectionId, steps: Vec<Step<Message>>) {
+    fn carry_out(
+        &self,
+        hub: &Arc<Hub>,
+        id: ClaimId,
+        session: SessionId,
+        conn: ConnectionId,
+        steps: Vec<Step<Message>>,
+    ) {
         for step in steps {
             match step {
-                Step::Say(to, message) => hub.peers.say(to, message),
+                Step::Say(to, message) => hub.say(to, message),
                 Step::Retry { after_ms, why } => hub.retry(conn, after_ms, why),
                 Step::Refuse(close, why) => {
                     if close == tidegate_protocol::close::Close::TokenReuse {
@@ -151,20 +167,14 @@ impl Claims {
         self.with(hub, id, |claim, out| claim.on_reset_from(record, out));
     }
 
-    /// A hub has no memory of before. Forgotten, that is an answer; in a new run it is asked again,
-    /// for it may have parked the session.
+    /// A hub is forgotten, or back in a new run: whoever waits asks everybody afresh.
     pub fn gone(&self, hub: &Arc<Hub>, gone: HubId) {
-        let forgotten = hub.peers.is_forgotten(gone);
-        let (claims, questions): (Vec<(ClaimId, SessionId)>, Vec<ClaimId>) = {
+        let (claims, questions): (Vec<ClaimId>, Vec<ClaimId>) = {
             let table = self.table();
-            (table.claims.iter().map(|(id, claim)| (*id, claim.session())).collect(), table.questions.keys().copied().collect())
+            (table.claims.keys().copied().collect(), table.questions.keys().copied().collect())
         };
-        for (id, session) in claims {
-            if forgotten {
-                self.with(hub, id, |claim, out| claim.on_gone(gone, out));
-            } else {
-                hub.peers.say(gone, PeerMessage::Locate { session, claim: id });
-            }
+        for id in claims {
+            self.with(hub, id, |claim, out| claim.on_gone(gone, out));
         }
         for id in questions {
             self.answer_question(id, gone, Some(Knowledge::Unknown));
@@ -203,7 +213,8 @@ impl Claims {
         let mut table = self.table();
         let Some(question) = table.questions.get_mut(&id) else { return };
         question.asked.insert(from, knowledge);
-        let owner = question.asked.iter().find_map(|(hub, said)| matches!(said, Some(Knowledge::Owner(_))).then_some(*hub));
+        let owner =
+            question.asked.iter().find_map(|(hub, said)| matches!(said, Some(Knowledge::Owner(_))).then_some(*hub));
         if (owner.is_some() || question.asked.values().all(Option::is_some))
             && let Some(answer) = question.answer.take()
         {
@@ -228,19 +239,25 @@ impl Hub {
         let asked = hubs.iter().map(|hub| (*hub, None)).collect();
         self.claims.table().questions.insert(id, Question { asked, answer: Some(answer) });
         for hub in hubs {
-            self.peers.say(hub, PeerMessage::Locate { session, claim: id });
+            self.say(hub, PeerMessage::Locate { session, claim: id });
         }
         let answer = tokio::time::timeout(Duration::from_millis(self.config.limits.locate_ms), answered).await;
         self.claims.table().questions.remove(&id);
         match answer {
             Ok(Ok(owner)) => Ok(owner),
-            Ok(Err(_)) | Err(_) => Err(CallError::Busy { why: "a hub is silent, so nobody knows where the session is".into(), after_ms: 1_000 }),
+            Ok(Err(_)) | Err(_) => Err(CallError::Busy {
+                why: "a hub is silent, so nobody knows where the session is".into(),
+                after_ms: 1_000,
+            }),
         }
     }
 
     /// A client came here with a token: resume it here, wait for a copy, or claim it from its owner.
     pub async fn returning(self: &Arc<Self>, session: SessionId, conn: ConnectionId, hello: HelloFacts, named: HubId) {
-        if self.cell(session).is_none() && self.store.state(session).is_some() && !self.come_back_from_disk(session, conn).await {
+        if self.cell(session).is_none()
+            && self.store.state(session).is_some()
+            && !self.come_back_from_disk(session, conn).await
+        {
             return;
         }
         let Some(cell) = self.cell(session) else {
@@ -249,10 +266,8 @@ impl Hub {
         };
         let (elsewhere, leaving, waits) = {
             let inner = cell.lock();
-            let state = inner.session.state();
-            let elsewhere = matches!(state, State::Nothing | State::Moved { .. } | State::Given { successor_gone: false, .. } | State::Ended { .. });
             let leaving = inner.drain.is_some_and(|dialogue| dialogue.moved) && self.drain.has_elsewhere(self);
-            (elsewhere, leaving, matches!(state, State::Copy { predecessor_gone: false, .. }))
+            (!inner.session.answers_hello(), leaving, matches!(inner.session.state(), State::Copy { .. }))
         };
         if elsewhere {
             self.claim_or_send_away(session, conn, hello, named);
@@ -311,12 +326,12 @@ impl Hub {
         version: u32,
         record: Box<Record<Message>>,
     ) {
-        let abort = |hub: &Hub| hub.peers.say(from, PeerMessage::Abort { session, handover });
+        let abort = |hub: &Arc<Hub>| hub.say(from, PeerMessage::Abort { session, handover });
         if version != SNAPSHOT_VERSION || handover.from != from || handover.to != self.id {
             tracing::warn!(%session, %from, version, "a snapshot that this hub cannot take was refused");
             return abort(self);
         }
-        let known_copy = self.cell(session).is_some_and(|cell| matches!(cell.lock().session.state(), State::Copy { handover: held, .. } if *held == handover));
+        let known_copy = self.cell(session).is_some_and(|cell| cell.lock().session.holds(handover));
         let waiting = match claim {
             // The same snapshot again; the first one used the claim up.
             Some(_) if known_copy => None,
@@ -324,7 +339,11 @@ impl Hub {
                 Some((conn, hello)) if self.connection(conn).is_some() => Some((conn, hello)),
                 Some(_) | None => return abort(self),
             },
-            None if self.drain.is_leaving() || self.cell_count() as u64 >= self.config.limits.copies + self.config.limits.tombstones => return abort(self),
+            None if self.drain.is_leaving()
+                || self.cell_count() as u64 >= self.config.limits.copies + self.config.limits.tombstones =>
+            {
+                return abort(self);
+            }
             None => None,
         };
         self.claims.settled(session);
@@ -341,7 +360,7 @@ impl Hub {
                 None => Knowledge::Unknown,
             },
         };
-        self.peers.say(from, PeerMessage::Located { session, claim, knowledge });
+        self.say(from, PeerMessage::Located { session, claim, knowledge });
     }
 
     /// A claim for, or a word of the end of, a session that only the data directory knows (or nobody).
@@ -361,7 +380,10 @@ impl Hub {
                 }
                 (PeerMessage::Claim { claim, .. }, Some(RecordState::TakenUp)) => {
                     if let Some((_, record)) = hub.read_parked(session).await {
-                        hub.peers.say(from, PeerMessage::ResetFrom { session, claim: *claim, record: Box::new(record.after_reset()) });
+                        hub.say(
+                            from,
+                            PeerMessage::ResetFrom { session, claim: *claim, record: Box::new(record.after_reset()) },
+                        );
                     }
                 }
                 _ => super::cell::Cell::new(tidegate_protocol::session::Session::unknown(session, hub.id), hub.now())

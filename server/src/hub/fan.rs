@@ -42,7 +42,14 @@ pub struct Ledger(Mutex<Fan>);
 impl Ledger {
     /// An empty ledger for this run of the hub.
     pub fn new(own: Incarnation, ring_messages_max: usize, ring_bytes_max: usize) -> Self {
-        Self(Mutex::new(Fan { own, applied: BTreeMap::from([(own, 0), (staying(own), 0)]), ring: VecDeque::new(), ring_bytes: 0, ring_messages_max, ring_bytes_max }))
+        Self(Mutex::new(Fan {
+            own,
+            applied: BTreeMap::from([(own, 0), (staying(own), 0)]),
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            ring_messages_max,
+            ring_bytes_max,
+        }))
     }
 
     /// The lock.

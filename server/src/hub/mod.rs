@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 use cell::Cell;
 use conn::Conn;
 use dashmap::DashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +68,7 @@ pub struct Hub {
     cells: DashMap<SessionId, Arc<Cell>>,
     conns: DashMap<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
-    tombstones: Mutex<VecDeque<SessionId>>,
+    tombstones: Mutex<Tombstones>,
     parked_for_good: AtomicBool,
     taking_up: [tokio::sync::Mutex<()>; parking::TAKE_UP_LANES],
     started: Instant,
@@ -106,7 +106,7 @@ impl Hub {
             fan: fan::Ledger::new(parts.incarnation, limits.ring_messages as usize, limits.ring_bytes as usize),
             index: fan::Index::default(),
             timers: Timers::default(),
-            claims: claims::Claims::default(),
+            claims: claims::Claims::counting_from(first_claim()),
             cells: DashMap::new(),
             conns: DashMap::new(),
             conn_count: AtomicU64::new(0),
@@ -242,7 +242,7 @@ impl Hub {
 
     /// Whether one more session fits beside those that are here, detached ones and copies included.
     pub fn has_room_for_a_session(&self) -> bool {
-        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).order.len();
         (self.cells.len().saturating_sub(tombstones) as u64) < self.config.limits.sessions
     }
 
@@ -258,8 +258,25 @@ impl Hub {
         tokio::spawn(async move { hub.forget(id).await });
     }
 
+    fn bury(self: &Arc<Self>, gone: Vec<SessionId>) {
+        let fresh: Vec<SessionId> = {
+            let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.into_iter().filter(|id| !tombstones.known.contains(id)).collect()
+        };
+        if !fresh.is_empty() {
+            let hub = self.clone();
+            tokio::spawn(async move {
+                for id in fresh {
+                    hub.forget(id).await;
+                }
+            });
+        }
+    }
+
     async fn forget(&self, id: SessionId) {
-        let ended = self.cell(id).is_some_and(|cell| matches!(cell.lock().session.state(), State::Ended { .. }));
+        let ended = self
+            .cell(id)
+            .is_some_and(|cell| matches!(cell.lock().session.state(), State::Ended { .. } | State::Nothing));
         if ended {
             self.cells.remove(&id);
             if self.store.state(id).is_some()
@@ -271,12 +288,20 @@ impl Hub {
         }
         let oldest = {
             let mut tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner);
-            tombstones.push_back(id);
-            if tombstones.len() as u64 > self.config.limits.tombstones { tombstones.pop_front() } else { None }
+            tombstones.remember(id, self.config.limits.tombstones)
         };
         if let Some(oldest) = oldest {
             self.cells.remove_if(&oldest, |_, cell| matches!(cell.lock().session.state(), State::Moved { .. }));
         }
+    }
+
+    /// A word to a hub. To this one it goes by way of a task: whoever speaks holds a cell's lock.
+    pub fn say(self: &Arc<Self>, to: HubId, message: PeerMessage<Message>) {
+        if to != self.id {
+            return self.peers.say(to, message);
+        }
+        let hub = self.clone();
+        tokio::spawn(async move { hub.peer_said(hub.id, message) });
     }
 
     /// A word from a peer about a session.
@@ -306,7 +331,8 @@ impl Hub {
             | PeerMessage::Lost { .. }) => match self.cell(session) {
                 Some(cell) => cell.feed(self, Event::Peer { from, message: other }),
                 // A machine that knows nothing gives the right answer, and need not be kept.
-                None => Cell::new(Session::unknown(session, self.id), self.now()).feed(self, Event::Peer { from, message: other }),
+                None => Cell::new(Session::unknown(session, self.id), self.now())
+                    .feed(self, Event::Peer { from, message: other }),
             },
         }
     }
@@ -320,7 +346,13 @@ impl Hub {
     }
 
     /// Starts a new session in the place of a lost one, for a connection that waits.
-    pub fn spawn_reset(self: &Arc<Self>, conn: ConnectionId, replaces: SessionId, why: &'static str, record: Option<Box<Record<Message>>>) {
+    pub fn spawn_reset(
+        self: &Arc<Self>,
+        conn: ConnectionId,
+        replaces: SessionId,
+        why: &'static str,
+        record: Option<Box<Record<Message>>>,
+    ) {
         let Some(conn) = self.connection(conn) else { return };
         let hub = self.clone();
         tokio::spawn(async move { crate::public::hello::reset(&hub, &conn, replaces, why, record).await });
@@ -370,10 +402,39 @@ impl Hub {
     }
 }
 
+fn first_claim() -> u64 {
+    let mut bytes = [0; 8];
+    crate::keys::fill_random(&mut bytes);
+    // Room to count on, and below 2^53 for the JSON between hubs.
+    u64::from_le_bytes(bytes) >> 12
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Sessions that are elsewhere, in the order in which they went; the oldest is forgotten first.
+#[derive(Debug, Default)]
+struct Tombstones {
+    order: VecDeque<SessionId>,
+    known: BTreeSet<SessionId>,
+}
+
+impl Tombstones {
+    /// Remembers one more; gives the one that has to go for it.
+    fn remember(&mut self, id: SessionId, max: u64) -> Option<SessionId> {
+        if self.known.insert(id) {
+            self.order.push_back(id);
+        }
+        if self.order.len() as u64 <= max {
+            return None;
+        }
+        let oldest = self.order.pop_front()?;
+        self.known.remove(&oldest);
+        Some(oldest)
     }
 }
 
@@ -402,9 +463,10 @@ pub async fn sweep(hub: Arc<Hub>, every: Duration) {
 }
 
 impl Hub {
-    fn gauge(&self) {
+    fn gauge(self: &Arc<Self>) {
         use crate::telemetry::SessionPhase as Phase;
         let mut counts = [0u64; 4];
+        let mut gone = Vec::new();
         let mut unacked_bytes = 0;
         for cell in self.all_cells() {
             let inner = cell.lock();
@@ -414,9 +476,12 @@ impl Hub {
                 State::Serving { .. } => counts[1] += 1,
                 State::Frozen { .. } => counts[2] += 1,
                 State::Copy { .. } => counts[3] += 1,
-                State::Nothing | State::Given { .. } | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => {}
+                // A copy that was aborted or ran out leaves one of these without a word to anybody.
+                State::Nothing | State::Moved { .. } | State::Ended { .. } => gone.push(cell.id),
+                State::Given { .. } | State::Parked { .. } => {}
             }
         }
+        self.bury(gone);
         for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
             self.metrics.sessions.of(phase).set(count as f64);
         }

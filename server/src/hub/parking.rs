@@ -33,7 +33,8 @@ impl Hub {
     /// Writes a frozen session; the machine hears of the result.
     pub fn spawn_park(self: &Arc<Self>, cell: &Arc<Cell>, inner: &Inner) {
         let (Some(record), Some(fence)) = (inner.session.record(), inner.session.fence()) else { return };
-        let on_disk = OnDisk { version: VERSION, generation: fence.generation, offered: fence.offered, record: record.clone() };
+        let on_disk =
+            OnDisk { version: VERSION, generation: fence.generation, offered: fence.offered, record: record.clone() };
         let (hub, cell) = (self.clone(), cell.clone());
         tokio::spawn(async move {
             let durable = match serde_json::to_vec(&on_disk) {
@@ -58,7 +59,7 @@ impl Hub {
         let hub = self.clone();
         tokio::spawn(async move {
             match hub.store.moved(vec![session]).await {
-                Ok(()) => hub.peers.say(to, message),
+                Ok(()) => hub.say(to, message),
                 // `committed` is repeated, and so is this.
                 Err(error) => tracing::error!(%session, %error, "could not note a move on disk; trying again"),
             }

@@ -107,25 +107,30 @@ async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaph
     let peers = &hub.peers;
     let (kinds, messages): (Vec<&'static str>, Vec<Box<RawValue>>) =
         batch.into_iter().map(|message| (message.kind, message.json)).unzip();
-    let body = json(&Messages { from: peers.own, incarnation: peers.run, messages });
-    let result = match peers.url_of(to) {
+    let run = peers.book().table.run_of(to);
+    let result = match peers.url_of(to).zip(run) {
         None => PeerResult::Unreachable,
-        Some(url) => match peers.post.send::<Taken>(&url, MESSAGES, Some(to), body, peers.call_time).await {
-            Ok(taken) => {
-                if peers.book().table.run_of(to) != Some(taken.incarnation) {
-                    peers.nudge.notify_one();
+        Some((url, run)) => {
+            let body = json(&Messages { from: peers.own, incarnation: peers.run, to: run, messages });
+            match peers.post.send::<Taken>(&url, MESSAGES, Some(to), body, peers.call_time).await {
+                Ok(taken) => {
+                    if peers.book().table.run_of(to) != Some(taken.incarnation) {
+                        peers.nudge.notify_one();
+                    }
+                    PeerResult::Ok
                 }
-                PeerResult::Ok
-            }
-            Err(error) => {
-                tracing::debug!(peer = %to, %error, messages = kinds.len(), "messages to a peer were lost");
-                // It does not know us, or is another one now: a hello clears that up.
-                if let Failed::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. } = error {
-                    peers.nudge.notify_one();
+                Err(error) => {
+                    tracing::debug!(peer = %to, %error, messages = kinds.len(), "messages to a peer were lost");
+                    // It does not know us, or is another one now: a hello clears that up.
+                    if let Failed::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. } =
+                        error
+                    {
+                        peers.nudge.notify_one();
+                    }
+                    result_of(&error)
                 }
-                result_of(&error)
             }
-        },
+        }
     };
     drop(permit);
     for kind in kinds {

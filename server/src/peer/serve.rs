@@ -152,6 +152,10 @@ async fn hello(hub: Arc<Hub>, hello: Hello) -> Result<Hello, Problem> {
 
 async fn messages(hub: Arc<Hub>, batch: Messages) -> Result<Taken, Problem> {
     speaker(&hub, batch.from, batch.incarnation)?;
+    if batch.to != hub.incarnation {
+        let detail = format!("meant for run {} of this hub, and this is run {}", batch.to, hub.incarnation);
+        return Err(Problem::new(409, "other-run", "Other run", detail));
+    }
     for message in &batch.messages {
         match serde_json::from_str::<PeerMessage<Message>>(message.get()) {
             Ok(message) => hub.peer_said(batch.from, message),

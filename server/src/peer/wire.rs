@@ -69,6 +69,8 @@ pub(super) struct Goodbye {
 pub(super) struct Messages {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+    /// The run that they are meant for: a later one must not act on what its forerunner was told.
+    pub(super) to: Incarnation,
     pub(super) messages: Vec<Box<RawValue>>,
 }
 

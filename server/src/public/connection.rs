@@ -302,7 +302,12 @@ fn retry_held(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving) -> Result<bool
     Ok(serving.held.is_none() && reads && serving.cell.upstream(hub).1)
 }
 
-async fn on_read(hub: &Arc<Hub>, conn: &Arc<Conn>, life: &mut Life, read: Option<Result<WsMessage, WsError>>) -> Result<(), End> {
+async fn on_read(
+    hub: &Arc<Hub>,
+    conn: &Arc<Conn>,
+    life: &mut Life,
+    read: Option<Result<WsMessage, WsError>>,
+) -> Result<(), End> {
     let message = match read {
         None => return Err(End::Gone(None)),
         Some(Ok(WsMessage::Close(frame))) => {
@@ -343,7 +348,9 @@ fn broken(hub: &Hub, error: &WsError) -> End {
             close(Close::TooBig, format!("a message of {size} bytes; at most {max_size}"))
         }
         WsError::Utf8(_) => End::Close(1007, "a text message that is not UTF-8".into()),
-        WsError::Protocol(error) if !matches!(error, tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+        WsError::Protocol(error)
+            if !matches!(error, tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) =>
+        {
             hub.metrics.rejected.of(Rejected::Protocol).increment(1);
             End::Close(1002, error.to_string().into())
         }
@@ -357,8 +364,12 @@ fn protocol_error(hub: &Hub, why: String) -> End {
 }
 
 fn first_frame(hub: &Hub, message: WsMessage) -> Result<Hello, End> {
-    let WsMessage::Text(text) = &message else { return Err(protocol_error(hub, "expected a hello frame first".into())) };
-    let Text::Frame(json) = sort(text.as_str()) else { return Err(protocol_error(hub, "expected a hello frame first".into())) };
+    let WsMessage::Text(text) = &message else {
+        return Err(protocol_error(hub, "expected a hello frame first".into()));
+    };
+    let Text::Frame(json) = sort(text.as_str()) else {
+        return Err(protocol_error(hub, "expected a hello frame first".into()));
+    };
     match ClientFrame::decode(json) {
         Ok(ClientFrame::Hello(hello)) if hello.attempt >= 1 => Ok(hello),
         Ok(ClientFrame::Hello(_)) => Err(protocol_error(hub, "hello: `try` is 0; expected 1 or more".into())),
@@ -388,7 +399,10 @@ fn take(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, message: WsMessage) 
     let bytes = app_message.bytes().len() as u64;
     if bytes > hub.config.limits.message_bytes {
         hub.metrics.rejected.of(Rejected::TooLarge).increment(1);
-        return Err(close(Close::TooBig, format!("a message of {bytes} bytes; at most {}", hub.config.limits.message_bytes)));
+        return Err(close(
+            Close::TooBig,
+            format!("a message of {bytes} bytes; at most {}", hub.config.limits.message_bytes),
+        ));
     }
     match cell.receive(hub, conn.id, app_message) {
         Receipt::Counted => {

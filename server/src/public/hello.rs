@@ -3,11 +3,11 @@
 
 use super::connection::Request;
 use crate::app::{self, Opening};
+use crate::auth::{AuthError, Identity};
 use crate::hub::Hub;
 use crate::hub::cell::Cell;
 use crate::hub::conn::{Conn, Order};
 use crate::hub::timers::Due;
-use crate::auth::{AuthError, Identity};
 use crate::keys::TokenError;
 use crate::message::Message;
 use crate::telemetry::Rejected;
@@ -29,7 +29,9 @@ const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
-    if hello.protocols.len() > PROTOCOLS_MAX || hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX) {
+    if hello.protocols.len() > PROTOCOLS_MAX
+        || hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX)
+    {
         hub.metrics.rejected.of(Rejected::Protocol).increment(1);
         conn.close(Close::ProtocolError, "hello: too many protocols, or a language that is no tag");
         return;
@@ -53,7 +55,10 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
             }
             Err(error) => refuse_token(hub, conn, error),
         },
-        None => match hub.auth.identify(hello.auth.as_ref().or(request.bearer.as_ref()).map(|jwt| jwt.0.as_str()), hub.unix_ms()) {
+        None => match hub
+            .auth
+            .identify(hello.auth.as_ref().or(request.bearer.as_ref()).map(|jwt| jwt.0.as_str()), hub.unix_ms())
+        {
             Ok(identity) => newcomer(hub, conn, request, hello, identity).await,
             Err(error) => refuse_auth(hub, conn, &error),
         },
@@ -127,7 +132,13 @@ async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>, op
 }
 
 /// Continuity was lost: says so, then starts a new session with what is left of the old one.
-pub async fn reset(hub: &Arc<Hub>, conn: &Arc<Conn>, replaces: SessionId, why: &'static str, record: Option<Box<Record<Message>>>) {
+pub async fn reset(
+    hub: &Arc<Hub>,
+    conn: &Arc<Conn>,
+    replaces: SessionId,
+    why: &'static str,
+    record: Option<Box<Record<Message>>>,
+) {
     tracing::warn!(session = %replaces, why, "session reset: its client and its app are told");
     hub.metrics.resets.increment(1);
     hub.replaced(replaces);

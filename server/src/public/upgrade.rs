@@ -23,12 +23,17 @@ type Answer = Response<Full<Bytes>>;
 /// What a refused client should wait, in seconds.
 const RETRY_AFTER_S: &str = "2";
 /// Request headers that the app gets to see, and that move with the session.
-const HEADERS_KEPT: [&str; 6] = ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
+const HEADERS_KEPT: [&str; 6] =
+    ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
 /// What a frame costs beside the message in it.
 const FRAME_ROOM_BYTES: usize = 16;
 
 /// Answers one request of the public listener.
-pub(super) async fn answer(hub: Arc<Hub>, remote: SocketAddr, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
+pub(super) async fn answer(
+    hub: Arc<Hub>,
+    remote: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
     if request.method() == Method::GET
         && let Some(answer) = health(&hub, request.uri().path())
     {
@@ -81,7 +86,9 @@ fn config(hub: &Hub) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(limits.read_buffer_bytes as usize)
         .write_buffer_size(limits.write_buffer_bytes as usize)
-        .max_write_buffer_size((limits.write_buffer_bytes as usize + message_bytes) * 2 + tidegate_protocol::frame::FRAME_BYTES_MAX)
+        .max_write_buffer_size(
+            (limits.write_buffer_bytes as usize + message_bytes) * 2 + tidegate_protocol::frame::FRAME_BYTES_MAX,
+        )
         .max_message_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
         .max_frame_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
 }
@@ -100,8 +107,12 @@ fn check(hub: &Hub, request: &Request<Incoming>) -> Result<(), Answer> {
         return Err(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
     }
     let headers = request.headers();
-    if request.method() != Method::GET || !has_token(headers, header::UPGRADE, "websocket") || !has_token(headers, header::CONNECTION, "upgrade") {
-        let mut answer = refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send GET with Upgrade: websocket");
+    if request.method() != Method::GET
+        || !has_token(headers, header::UPGRADE, "websocket")
+        || !has_token(headers, header::CONNECTION, "upgrade")
+    {
+        let mut answer =
+            refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send GET with Upgrade: websocket");
         answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return Err(answer);
     }
@@ -148,8 +159,13 @@ fn origin_allowed(hub: &Hub, headers: &HeaderMap) -> bool {
 
 /// What of the request belongs to the session. Headers are kept for the app alone, so without one they cost nothing.
 fn asked(hub: &Hub, request: &Request<Incoming>, remote: SocketAddr) -> Asked {
-    let headers = if hub.config.app.is_some() || hub.config.app_events.is_some() { kept(request, remote) } else { BTreeMap::new() };
-    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let headers = if hub.config.app.is_some() || hub.config.app_events.is_some() {
+        kept(request, remote)
+    } else {
+        BTreeMap::new()
+    };
+    let bearer =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     Asked {
         path: request.uri().path().to_owned(),
         query: request.uri().query().map(str::to_owned),
@@ -163,7 +179,9 @@ fn kept(request: &Request<Incoming>, remote: SocketAddr) -> BTreeMap<String, Str
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), request.headers().get(*name)?.to_str().ok()?.to_owned())))
         .collect();
-    let through = headers.get("x-forwarded-for").map_or_else(|| remote.ip().to_string(), |before| format!("{before}, {}", remote.ip()));
+    let through = headers
+        .get("x-forwarded-for")
+        .map_or_else(|| remote.ip().to_string(), |before| format!("{before}, {}", remote.ip()));
     headers.insert("x-forwarded-for".into(), through);
     if let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) {
         headers.insert("x-forwarded-host".into(), host.to_owned());

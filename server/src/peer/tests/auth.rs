@@ -65,7 +65,7 @@ fn an_unsigned_a_forged_a_replayed_and_a_late_call_are_refused_and_counted() {
     assert!(problem.detail.contains("clock"), "{problem:?}");
 
     // A call that is believed and refused for what it says is used up all the same.
-    let body = json(&Messages { from: HubId(1), incarnation: Incarnation(1), messages: vec![] });
+    let body = json(&Messages { from: HubId(1), incarnation: Incarnation(1), to: Incarnation(2), messages: vec![] });
     let headers = signed(&stranger("k"), MESSAGES, &body, unix_ms());
     let (status, problem) = post(&a, MESSAGES, headers.clone(), body.clone());
     assert_eq!(status, StatusCode::CONFLICT, "a run that was never met: {problem:?}");
