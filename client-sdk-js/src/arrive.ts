@@ -38,11 +38,11 @@ function resume(state: Asking, aim: Aim & { kind: "resume" }, welcome: Welcome, 
     told,
     tellAt: told < before.received ? at.now + TELL_MS : null,
     sent: before.queued,
-    acked: welcome.received,
   };
   const effects: Effect[] = [...deafen(state)];
-  if (welcome.received > before.acked) effects.push({ do: "release", count: welcome.received - before.acked });
-  if (before.queued > welcome.received) effects.push({ do: "replay", conn: state.attempt.conn });
+  // Counted is not taken: what lies below `received` is not sent again, and yet kept until its ack.
+  const counted = welcome.received - before.acked;
+  if (before.queued > welcome.received) effects.push({ do: "replay", conn: state.attempt.conn, skip: counted });
   const who = { session: session.id, hub: session.hub };
   effects.push({
     do: "tell",

@@ -127,7 +127,7 @@ export class Driver {
       case "transmit":
         return this.#transmit(effect.conn, effect.payload);
       case "replay":
-        for (const payload of this.outbox.unacked()) this.#transmit(effect.conn, payload);
+        for (const payload of this.outbox.unacked(effect.skip)) this.#transmit(effect.conn, payload);
         return;
       case "release":
         return this.outbox.release(effect.count);

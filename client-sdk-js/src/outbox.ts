@@ -1,6 +1,7 @@
 /**
- * What the application sent and no hub has acked yet. It is what a new connection resends, what
- * `bufferedAmount` counts, and what goes back to the application when continuity is lost.
+ * What the application sent and no hub has acked yet. It is what `bufferedAmount` counts, and what
+ * goes back to the application when continuity is lost. A new connection resends what of it the hub
+ * has not counted; the rest is kept too, for only an ack says that the app behind the hub has it.
  */
 import { utf8Length } from "./close.js";
 
@@ -86,9 +87,13 @@ export class Outbox {
     }
   }
 
-  /** Every unacked message, oldest first. */
-  unacked(): Payload[] {
-    return this.#entries.slice(this.#head).map((entry) => entry.payload);
+  /**
+   * The unacked messages, oldest first.
+   *
+   * @param skip - how many of the oldest to leave out; they stay in the outbox
+   */
+  unacked(skip = 0): Payload[] {
+    return this.#entries.slice(this.#head + skip).map((entry) => entry.payload);
   }
 
   /** Hands every unacked message out and forgets it. */

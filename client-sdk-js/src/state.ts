@@ -62,7 +62,7 @@ export interface Session {
   readonly queued: number;
   /** How many of these were handed to any connection. */
   readonly sent: number;
-  /** How many of these were acked. */
+  /** How many of these were acked: only an `ack` says so, a welcome does not. The outbox begins behind them. */
   readonly acked: number;
   /** The last drain frame obeyed; a frame of the same drain must be above it. */
   readonly heard: { readonly drain: string; readonly seq: number } | null;
@@ -250,8 +250,8 @@ export type Effect =
   | { readonly do: "hello"; readonly conn: number; readonly hello: Hello }
   | { readonly do: "say"; readonly conn: number; readonly frame: ClientFrame }
   | { readonly do: "transmit"; readonly conn: number; readonly payload: Payload }
-  /** Resend the whole outbox. */
-  | { readonly do: "replay"; readonly conn: number }
+  /** Resend the outbox, but for so many of its oldest messages: the hub has counted these, and not acked them yet. */
+  | { readonly do: "replay"; readonly conn: number; readonly skip: number }
   /** Take so many messages off the outbox: they were acked. */
   | { readonly do: "release"; readonly count: number }
   | { readonly do: "deliver"; readonly data: Incoming }

@@ -124,7 +124,7 @@ class Player {
       case "transmit":
         return this.#add(effect.conn, wire(effect.payload));
       case "replay":
-        return this.#outbox.forEach((payload) => this.#add(effect.conn, wire(payload)));
+        return this.#outbox.slice(effect.skip).forEach((payload) => this.#add(effect.conn, wire(payload)));
       case "release":
         this.#outbox = this.#outbox.slice(effect.count);
         return;

@@ -183,12 +183,35 @@ describe("a lost connection", () => {
     const bench = Bench.open().message(1, "h1").message(1, "h2").send("c1", "c2");
     bench.closed(1, 1006).send("c3").wake().feed({ type: "opened", conn: 2 });
     bench.frame(2, { ...RESUMED, from: 1, received: 1 });
-    assert.deepEqual(bench.did("release"), [{ do: "release", count: 1 }]);
-    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 2 }]);
+    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 2, skip: 1 }]);
     assert.deepEqual(bench.toldTypes(), ["resumed"]);
     assert.deepEqual(bench.message(2, "h2").delivered(), []);
     assert.deepEqual(bench.message(2, "h3").delivered(), ["h3"]);
     assert.deepEqual(bench.send("c4").did("transmit"), [{ do: "transmit", conn: 2, payload: "c4" }]);
+  });
+
+  it("keeps what the hub has counted until an ack, and does not resend it", () => {
+    const bench = back(Bench.open().send("c1", "c2", "c3")).frame(2, { ...RESUMED, received: 2 });
+    assert.deepEqual(bench.did("release"), []);
+    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 2, skip: 2 }]);
+    assert.deepEqual(bench.frame(2, { type: "ack", received: 1 }).effects, [{ do: "release", count: 1 }]);
+    assert.deepEqual(bench.frame(2, { type: "ack", received: 3 }).effects, [{ do: "release", count: 2 }]);
+  });
+
+  it("keeps and does not resend what the hub has counted all of", () => {
+    const bench = back(Bench.open().send("c1", "c2")).frame(2, { ...RESUMED, received: 2 });
+    assert.deepEqual([bench.did("release"), bench.did("replay"), bench.did("transmit")], [[], [], []]);
+    assert.deepEqual([bench.session.acked, bench.session.sent], [0, 2]);
+    assert.deepEqual(bench.frame(2, { type: "ack", received: 2 }).effects, [{ do: "release", count: 2 }]);
+  });
+
+  it("counts from the last ack when it comes back a second time", () => {
+    const bench = back(Bench.open().send("c1", "c2", "c3")).frame(2, { ...RESUMED, received: 2 });
+    bench.frame(2, { type: "ack", received: 1 }).send("c4").closed(2, 1006).send("c5").wake();
+    bench.feed({ type: "opened", conn: 3 }).frame(3, { ...RESUMED, received: 3 });
+    assert.deepEqual(bench.did("release"), []);
+    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 3, skip: 2 }]);
+    assert.deepEqual(bench.frame(3, { type: "ack", received: 5 }).effects, [{ do: "release", count: 4 }]);
   });
 
   it("acks again what the hub cannot know to be delivered", () => {

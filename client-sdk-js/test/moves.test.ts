@@ -83,8 +83,7 @@ describe("a move", () => {
     const bench = asked().send("c1", "c2").message(1, "h1").frame(2, { ...MOVED, from: 0, received: 1 });
     assert.deepEqual(bench.effects, [
       { do: "drop", conn: 1, code: 1000 },
-      { do: "release", count: 1 },
-      { do: "replay", conn: 2 },
+      { do: "replay", conn: 2, skip: 1 },
       { do: "tell", event: { type: "moved", session: "s-1", hub: "hub-b" } },
     ]);
     assert.deepEqual(bench.message(1, "h2").effects, []);
@@ -197,7 +196,7 @@ describe("the old connection, lost in the middle of a move", () => {
   it("after hello: its answer is awaited, and welcome resumes", () => {
     const bench = asked().closed(1, 1012, "moved").send("c1").frame(2, MOVED);
     assert.deepEqual(bench.toldTypes(), ["resumed"]);
-    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 2 }]);
+    assert.deepEqual(bench.did("replay"), [{ do: "replay", conn: 2, skip: 0 }]);
   });
 
   it("after hello: a retry was meant for an open client, so the next hello says lost soon", () => {

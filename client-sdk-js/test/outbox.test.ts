@@ -28,6 +28,16 @@ describe("the outbox", () => {
     assert.equal(outbox.bytes, 0);
   });
 
+  it("leaves out what is not to be resent, and keeps it all the same", () => {
+    const outbox = new Outbox();
+    for (const text of ["acked", "counted", "lost", "new"]) outbox.push(text);
+    outbox.release(1);
+    assert.deepEqual(outbox.unacked(1), ["lost", "new"]);
+    assert.deepEqual(outbox.unacked(3), []);
+    assert.deepEqual([outbox.length, outbox.bytes], [3, 14]);
+    assert.deepEqual(outbox.takeAll(), ["counted", "lost", "new"]);
+  });
+
   it("hands everything out at once when continuity is lost", () => {
     const outbox = new Outbox();
     for (const text of ["a", "b", "c"]) outbox.push(text);

@@ -368,6 +368,32 @@ describe("continuity that is lost", () => {
     assert.equal((await visit.frame("bye"))["code"], 4400);
   });
 
+  it("gives back what the hub had counted and not acked, in order before what it never counted", async () => {
+    const [socket, first] = await established();
+    for (const text of ["acked", "counted", "uncounted"]) socket.send(text);
+    for (let n = 0; n < 3; n += 1) await first.text();
+    first.say({ type: "ack", received: 1 });
+    first.send("behind the ack");
+    await once(socket, "message");
+    first.cut();
+    const second = await hub.visit();
+    const resumed = once(socket, "resumed");
+    await second.welcome({ resumed: true, token: "t-2", received: 2 });
+    await resumed;
+    assert.equal(await second.text(), "uncounted", "only what lies beyond welcome.received is resent");
+    assert.equal(socket.bufferedAmount, "counted".length + "uncounted".length);
+    second.cut();
+    await once(socket, "reconnecting");
+    socket.send("meanwhile");
+    const third = await hub.visit();
+    await third.frame("hello");
+    const reset = once<TidegateEvent<ResetDetail>>(socket, "reset");
+    third.say({ type: "reset", why: "owner_lost", replaces: "s-1" });
+    third.say({ ...welcome2(), session: "s-2", epoch: 2, resumed: false });
+    assert.deepEqual((await reset).detail.unsent, ["counted", "uncounted", "meanwhile"]);
+    assert.equal(socket.bufferedAmount, 0);
+  });
+
   it("does not close the socket when the application takes care of it by preventDefault", async () => {
     const [socket, visit] = await lose();
     socket.addEventListener("reset", (event) => {
