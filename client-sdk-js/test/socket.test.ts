@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import WebSocket from "ws";
 import { type ResetDetail, type TidegateEvent, type TidegateOptions, TidegateSocket } from "../src/index.js";
-import { Hub, type Visit, once, within } from "./hub.js";
+import { Hub, type Visit, once, within, welcomeFrame } from "./hub.js";
 
 let hub: Hub;
 let open: TidegateSocket[];
@@ -323,19 +323,7 @@ describe("a drain", () => {
 });
 
 function welcome2(): Record<string, unknown> {
-  return {
-    type: "welcome",
-    session: "s-1",
-    token: "t-2",
-    epoch: 1,
-    generation: 2,
-    resumed: true,
-    from: 0,
-    received: 0,
-    heartbeat_ms: 25_000,
-    hub: "hub-b",
-    limits: { message_bytes: 1_048_576 },
-  };
+  return welcomeFrame({ token: "t-2", generation: 2, resumed: true, hub: "hub-b" });
 }
 
 describe("continuity that is lost", () => {
