@@ -52,6 +52,14 @@ pub enum AuthError {
         /// What would be right.
         expected: String,
     },
+    /// It names more channels than a session may be in.
+    #[error("the JWT's claim `channels` has {given} names: expected at most {limit} names (--limit-channels)")]
+    TooManyChannels {
+        /// How many it names.
+        given: usize,
+        /// How many a session may be in.
+        limit: u64,
+    },
     /// It has expired.
     #[error("the JWT expired {ago_ms} ms ago: get a fresh one and connect again")]
     Expired {
@@ -165,7 +173,7 @@ impl JwtVerifier {
             check_name(channel).map_err(|expected| wrong("channels", expected))?;
         }
         if claims.channels.len() as u64 > self.channels_max {
-            return Err(wrong("channels", format!("at most {} names", self.channels_max)));
+            return Err(AuthError::TooManyChannels { given: claims.channels.len(), limit: self.channels_max });
         }
         Ok(Identity { user: Some(claims.sub), channels: claims.channels, expires_unix_ms: Some(expires_unix_ms) })
     }

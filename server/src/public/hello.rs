@@ -79,6 +79,7 @@ fn refuse_auth(hub: &Hub, conn: &Conn, error: &AuthError) {
     let close = match error {
         AuthError::Missing => Close::AuthRequired,
         AuthError::Expired { .. } => Close::AuthExpired,
+        AuthError::TooManyChannels { .. } => Close::TooManyChannels,
         AuthError::Malformed(_) | AuthError::Signature(_) | AuthError::Claim { .. } => Close::AuthFailed,
     };
     conn.close(close, error.to_string());

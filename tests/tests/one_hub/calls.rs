@@ -1,7 +1,19 @@
 //! The private API against live sessions: publish, channels, state, listing, evict.
 
 use serde_json::{Value, json};
-use tidegate_tests::{RawClient, Setup};
+use tidegate_tests::{RawClient, Setup, wait_until};
+
+/// Metrics of the contract, with the values that one idle client makes.
+const METRICS: [&str; 8] = [
+    "tidegate_sessions{phase=\"attached\"} 1",
+    "tidegate_connections 1",
+    "tidegate_messages_total",
+    "tidegate_drain_phase",
+    "tidegate_drain_sessions",
+    "tidegate_handover_seconds",
+    "tidegate_gap_seconds",
+    "tidegate_rejected_total",
+];
 
 fn id(welcome: &Value) -> &str {
     welcome["session"].as_str().expect("a session has an id")
@@ -147,19 +159,12 @@ async fn health_metrics_and_the_hub_itself_are_there_to_be_watched() {
     for path in ["/healthz/live", "/healthz/ready"] {
         assert_eq!(hub.api.get(path).await.status, 200, "{path}");
     }
-    let metrics = String::from_utf8(hub.api.get("/metrics").await.body.to_vec()).expect("text");
-    for name in [
-        "tidegate_sessions{phase=\"attached\"} 1",
-        "tidegate_connections 1",
-        "tidegate_messages_total",
-        "tidegate_drain_phase",
-        "tidegate_drain_sessions",
-        "tidegate_handover_seconds",
-        "tidegate_gap_seconds",
-        "tidegate_rejected_total",
-    ] {
-        assert!(metrics.contains(name), "expected {name} among the metrics:\n{metrics}");
-    }
+    wait_until("every metric of the contract, and one attached session", || async {
+        let metrics = String::from_utf8(hub.api.get("/metrics").await.body.to_vec()).expect("text");
+        let missing: Vec<_> = METRICS.into_iter().filter(|name| !metrics.contains(name)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("without {missing:?}:\n{metrics}")) }
+    })
+    .await;
     let info = hub.api.get("/v1/hub").await.expect(200);
     assert_eq!((&info["state"], &info["peers"]), (&json!("serving"), &json!([])), "{info}");
     hub.api.get("/v1/drain/report").await.problem(404);

@@ -123,7 +123,7 @@ async fn a_closed_tab_ends_its_session_and_a_broken_connection_does_not() {
 
 #[tokio::test]
 async fn a_session_whose_client_stays_away_too_long_is_gone_and_its_client_is_told() {
-    let hub = Setup::new("A").flag("--session-ttl", "300ms").start().await;
+    let hub = Setup::new("A").flag("--session-ttl", "1s").start().await;
     let (client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
     drop(client);
     tidegate_tests::wait_until("the session expires", || async {

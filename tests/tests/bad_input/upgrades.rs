@@ -1,0 +1,53 @@
+//! Upgrades that are refused, and what the answer says.
+
+use crate::bystander::Scene;
+use http::{Method, StatusCode};
+use tidegate_tests::{Private, RawClient, Setup};
+
+#[tokio::test]
+async fn a_refused_upgrade_says_why_and_what_to_do() {
+    let scene = Scene::set(|setup| setup.flag("--allowed-origin", "https://app.example.com")).await;
+    let offered = ("sec-websocket-protocol", "tidegate.v1");
+    let table: [(&str, &[(&str, &str)], u16, &str); 3] = [
+        ("no subprotocol", &[], 400, "tidegate.v1"),
+        ("another subprotocol", &[("sec-websocket-protocol", "chat")], 400, "tidegate.v1"),
+        ("a foreign origin", &[offered, ("origin", "https://evil.example.com")], 403, "--allowed-origin"),
+    ];
+    for (what, headers, status, words) in table {
+        let refused = RawClient::try_open(&scene.url(), headers).await.expect_err(what);
+        assert_eq!(refused.status, status, "{what}: {refused:?}");
+        assert!(refused.body.contains(words), "{what}: expected \"{words}\" in {refused:?}");
+        scene.nobody_noticed(what).await;
+    }
+    let allowed = [offered, ("origin", "https://app.example.com")];
+    RawClient::try_open(&scene.url(), &allowed).await.expect("the allowed origin may connect");
+}
+
+#[tokio::test]
+async fn plain_requests_to_the_public_listener_are_told_what_it_is() {
+    let hub = Setup::new("A").start().await;
+    let public = Private::new(hub.public);
+    for (method, path, status, words) in [
+        (Method::GET, "/connect", 426, "WebSocket"),
+        (Method::POST, "/connect", 426, "GET"),
+        (Method::GET, "/elsewhere", 404, "/connect"),
+        (Method::GET, "/v1/sessions", 404, "/connect"),
+        (Method::GET, "/metrics", 404, "/connect"),
+    ] {
+        let answer = public.send(method, path, &[], "").await;
+        assert_eq!(answer.status.as_u16(), status, "{answer}");
+        assert!(String::from_utf8_lossy(&answer.body).contains(words), "expected \"{words}\": {answer}");
+    }
+    assert_eq!(public.get("/healthz/ready").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_full_hub_says_when_to_come_back() {
+    let scene = Scene::set(|setup| setup.flag("--limit-sessions", "2")).await;
+    let (_second, _) = RawClient::welcomed(&scene.url()).await;
+    let offered = [("sec-websocket-protocol", "tidegate.v1")];
+    let refused = RawClient::try_open(&scene.url(), &offered).await.expect_err("the third has no room");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.body.contains("full"), "{refused:?}");
+    scene.nobody_noticed("a full hub").await;
+}
