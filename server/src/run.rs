@@ -119,22 +119,22 @@ async fn serve(config: Config) -> Result<(), RunError> {
     spawn_all(&hub, public_listener, public_tls.clone());
     say_ready(public, private);
     tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
-    loop {
-        match signals.next().await {
-            Told::Reload => {
-                for tls in [&public_tls, &private_tls].into_iter().flatten() {
-                    match tls.reload() {
-                        Ok(()) => tracing::info!("certificates read again"),
-                        Err(error) => tracing::error!(%error, "certificates not read again; the old ones stay"),
-                    }
-                }
-            }
-            Told::Stop => break,
-        }
+    while let Told::Reload = signals.next().await {
+        reload([&public_tls, &private_tls].into_iter().flatten());
     }
     stop(&hub, &mut signals).await;
     drop(data_dir);
     Ok(())
+}
+
+/// New certificates are for new connections; a file that cannot be read leaves the old ones in place.
+fn reload<'a>(listeners: impl Iterator<Item = &'a TlsReloader>) {
+    for tls in listeners {
+        match tls.reload() {
+            Ok(()) => tracing::info!("certificates read again"),
+            Err(error) => tracing::error!(%error, "certificates not read again; the old ones stay"),
+        }
+    }
 }
 
 async fn open_store(config: &Config, data_dir: &DataDir, keys: &ClusterKeys) -> Result<Store, RunError> {

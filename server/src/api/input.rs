@@ -109,14 +109,40 @@ impl JsonBody {
         if self.0.is_empty() {
             return Err(Refusal::bad_request("the request has no body: send one JSON object"));
         }
-        serde_json::from_slice(&self.0)
-            .map_err(|error| Refusal::bad_request(format!("the body cannot be read: {error}")))
+        serde_json::from_slice(&self.0).map_err(|error| {
+            let field = field_at(&self.0, &error).map(|name| format!(", in `{}`", shown(&name))).unwrap_or_default();
+            Refusal::bad_request(format!("the body cannot be read as JSON of this call: {error}{field}"))
+        })
     }
 
     /// The value; an empty body is the default.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
         if self.0.is_empty() { Ok(T::default()) } else { self.parse() }
     }
+}
+
+/// The field at whose value, or after whose name, the reader gave up: serde names a wrong value and not its place.
+fn field_at(body: &[u8], error: &serde_json::Error) -> Option<String> {
+    let line: usize =
+        body.split_inclusive(|byte| *byte == b'\n').take(error.line().checked_sub(1)?).map(<[u8]>::len).sum();
+    let read = body.get(..line + error.column()).unwrap_or(body);
+    let (mut field, mut text, mut at) = (None, 0..0, 0);
+    while let Some(byte) = read.get(at) {
+        match byte {
+            b'"' => {
+                let start = at + 1;
+                at = start;
+                while read.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if read[at] == b'\\' { 2 } else { 1 };
+                }
+                text = start..at.min(read.len());
+            }
+            b':' => field = Some(text.clone()),
+            _ => {}
+        }
+        at += 1;
+    }
+    field.map(|name| String::from_utf8_lossy(&read[name]).into_owned())
 }
 
 /// Whether the content type is one of these, whatever its parameters.

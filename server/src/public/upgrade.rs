@@ -39,7 +39,7 @@ pub(super) async fn answer(
     {
         return Ok(answer);
     }
-    if let Err(refused) = check(&hub, &request) {
+    if let Some(refused) = refusal(&hub, &request) {
         return Ok(refused);
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
@@ -102,9 +102,10 @@ fn health(hub: &Hub, path: &str) -> Option<Answer> {
     }
 }
 
-fn check(hub: &Hub, request: &Request<Incoming>) -> Result<(), Answer> {
+/// Why this request does not become a client's connection; none: it does.
+fn refusal(hub: &Hub, request: &Request<Incoming>) -> Option<Answer> {
     if hub.config.app.is_none() && request.uri().path() != CONNECT_PATH {
-        return Err(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
+        return Some(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
     }
     let headers = request.headers();
     if request.method() != Method::GET
@@ -114,32 +115,32 @@ fn check(hub: &Hub, request: &Request<Incoming>) -> Result<(), Answer> {
         let mut answer =
             refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send GET with Upgrade: websocket");
         answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return Err(answer);
+        return Some(answer);
     }
     if !has_token(headers, header::SEC_WEBSOCKET_VERSION, "13") {
         let mut answer = refuse(StatusCode::BAD_REQUEST, "only Sec-WebSocket-Version: 13 is spoken here");
         answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Err(answer);
+        return Some(answer);
     }
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         hub.metrics.rejected.of(Rejected::Subprotocol).increment(1);
-        return Err(refuse(
+        return Some(refuse(
             StatusCode::BAD_REQUEST,
             "offer the subprotocol tidegate.v1: sessions need a client that speaks it, such as tidegate-client",
         ));
     }
     if !origin_allowed(hub, headers) {
         hub.metrics.rejected.of(Rejected::Origin).increment(1);
-        return Err(refuse(StatusCode::FORBIDDEN, "this Origin is not among --allowed-origin"));
+        return Some(refuse(StatusCode::FORBIDDEN, "this Origin is not among --allowed-origin"));
     }
     if !hub.has_room() {
         hub.metrics.rejected.of(Rejected::Sessions).increment(1);
         hub.peers.turned_away();
         let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "this hub is full; come back after Retry-After");
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-        return Err(answer);
+        return Some(answer);
     }
-    Ok(())
+    None
 }
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> bool {
