@@ -2,6 +2,7 @@
 
 use crate::bystander::Scene;
 use http::{Method, StatusCode};
+use serde_json::json;
 use tidegate_tests::{Private, RawClient, Setup};
 
 #[tokio::test]
@@ -45,8 +46,15 @@ async fn plain_requests_to_the_public_listener_are_told_what_it_is() {
 async fn a_full_hub_says_when_to_come_back() {
     let scene = Scene::set(|setup| setup.flag("--limit-sessions", "2")).await;
     let (_second, _) = RawClient::welcomed(&scene.url()).await;
+    let mut third = RawClient::open(&scene.url()).await;
+    third.frame(&json!({"type": "hello"})).await;
+    let retry = third.expect("retry").await;
+    assert_eq!(retry["why"], "full", "{retry}");
+    assert_eq!(third.closed().await.0, Some(1013));
+    let _held_open = RawClient::open(&scene.url()).await;
     let offered = [("sec-websocket-protocol", "tidegate.v1")];
-    let refused = RawClient::try_open(&scene.url(), &offered).await.expect_err("the third has no room");
+    let refused =
+        RawClient::try_open(&scene.url(), &offered).await.expect_err("connections beyond the sessions have no room");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.body.contains("full"), "{refused:?}");
     scene.nobody_noticed("a full hub").await;

@@ -2,7 +2,7 @@
 
 use crate::bystander::Scene;
 use serde_json::{Value, json};
-use tidegate_tests::{RawClient, Setup};
+use tidegate_tests::{Heard, RawClient, Setup, wait_until, within};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 /// What a bad client does.
@@ -13,7 +13,7 @@ enum Say {
     /// After it.
     Then(Message),
     /// After it, past the WebSocket.
-    Bytes(&'static [u8]),
+    Bytes(Vec<u8>),
 }
 
 fn text(text: &str) -> Message {
@@ -31,7 +31,7 @@ async fn end_of(url: &str, say: Say) -> (Option<u16>, String) {
     };
     match say {
         Say::First(message) | Say::Then(message) => client.message(message).await,
-        Say::Bytes(bytes) => client.bytes(bytes).await,
+        Say::Bytes(bytes) => client.bytes(&bytes).await,
     }
     client.closed().await
 }
@@ -62,14 +62,19 @@ async fn each_wrong_word_is_answered_by_its_close_code_and_a_reason_that_names_t
         ),
         ("a message above the limit", Say::Then(Message::binary(vec![0; 70_001])), 1009, "70000"),
         ("a message far above the limit", Say::Then(Message::binary(vec![0; 300_000])), 1009, "at most"),
-        ("a frame without a mask", Say::Bytes(b"\x81\x02hi"), 1002, "mask"),
-        ("a reserved opcode", Say::Bytes(b"\x83\x80\0\0\0\0"), 1002, "opcode"),
-        ("reserved bits", Say::Bytes(b"\xf1\x80\0\0\0\0"), 1002, "bits"),
-        ("a ping of 126 bytes", Say::Bytes(b"\x89\xfe\x00\x7e\0\0\0\0"), 1002, "ontrol frame"),
-        ("text that is not UTF-8", Say::Bytes(b"\x81\x82\0\0\0\0\xff\xfe"), 1007, "UTF-8"),
+        ("a frame without a mask", Say::Bytes(b"\x81\x02hi".to_vec()), 1002, "mask"),
+        ("a reserved opcode", Say::Bytes(b"\x83\x80\0\0\0\0".to_vec()), 1002, "opcode"),
+        ("reserved bits", Say::Bytes(b"\xf1\x80\0\0\0\0".to_vec()), 1002, "bits"),
+        (
+            "a ping of 126 bytes",
+            Say::Bytes([&b"\x89\xfe\x00\x7e\0\0\0\0"[..], &[0; 126]].concat()),
+            1002,
+            "ontrol frame",
+        ),
+        ("text that is not UTF-8", Say::Bytes(b"\x81\x82\0\0\0\0\xff\xfe".to_vec()), 1007, "UTF-8"),
     ];
     for (what, say, code, words) in table {
-        let (got, reason) = end_of(&scene.url(), say).await;
+        let (got, reason) = within(&format!("{what} ends its connection"), end_of(&scene.url(), say)).await;
         assert_eq!(got, Some(code), "{what} is closed with {code}; the reason was \"{reason}\"");
         assert!(reason.contains(words), "{what}: expected \"{words}\" in \"{reason}\"");
         scene.nobody_noticed(what).await;
@@ -154,12 +159,36 @@ async fn stale_and_forged_tokens_are_refused_and_the_session_goes_on() {
 
 #[tokio::test]
 async fn a_good_token_of_an_unknown_session_is_reset_and_told() {
-    let elsewhere = Setup::new("B").in_cluster().start().await;
-    let (_theirs, welcome) = RawClient::welcomed(&elsewhere.url("/connect")).await;
-    let scene = Scene::set(Setup::in_cluster).await;
+    let scene = Scene::set(|setup| setup).await;
+    let (mut ended, welcome) = RawClient::welcomed(&scene.url()).await;
+    ended.close(1000, "").await;
+    ended.closed().await;
     let mut client = RawClient::back(&scene.url(), &welcome["token"], 2, 0).await;
     let reset = client.expect("reset").await;
     assert_eq!((&reset["why"], &reset["replaces"]), (&json!("unknown"), &welcome["session"]));
     assert_ne!(client.expect("welcome").await["session"], welcome["session"]);
     scene.nobody_noticed("an unknown session").await;
+}
+
+#[tokio::test]
+async fn a_session_of_a_hub_that_nobody_can_ask_is_waited_for_and_then_reset() {
+    let elsewhere = Setup::new("B").in_cluster().start().await;
+    let (_theirs, welcome) = RawClient::welcomed(&elsewhere.url("/connect")).await;
+    let scene = Scene::set(|setup| setup.in_cluster().flag("--orphan-after", "500ms")).await;
+    let mut client = RawClient::back(&scene.url(), &welcome["token"], 2, 0).await;
+    assert_eq!(client.expect("retry").await["why"], "peer_silent", "one silent hub is no knowledge");
+    let mut attempt = 2;
+    let reset = wait_until("a reset, once the owner was silent for long enough", || {
+        attempt += 1;
+        let (url, token) = (scene.url(), welcome["token"].clone());
+        async move {
+            match RawClient::back(&url, &token, attempt, 0).await.next().await {
+                Heard::Frame(frame) if frame["type"] == "reset" => Ok(frame),
+                other => Err(format!("{other:?}")),
+            }
+        }
+    })
+    .await;
+    assert_eq!((&reset["why"], &reset["replaces"]), (&json!("owner_lost"), &welcome["session"]));
+    scene.nobody_noticed("a session of a hub that nobody can ask").await;
 }

@@ -7,7 +7,7 @@ async fn bad_publishes_name_what_is_wrong() {
     let bench = bench(&["--limit-message-bytes", "8"]).await;
     let cell = bench.session(1, None, &[]);
     let long = "x".repeat(300);
-    let table: [(String, u16, &str); 18] = [
+    let table: [(String, u16, &str); 19] = [
         ("".into(), 400, "no body"),
         ("{".into(), 400, "EOF while parsing"),
         ("[]".into(), 400, "the body cannot be read"),
@@ -16,6 +16,7 @@ async fn bad_publishes_name_what_is_wrong() {
         (r#"{"to":{"all":true},"text":"a","base64":"YQ=="}"#.into(), 400, "more than one message"),
         (r#"{"to":{},"text":"a"}"#.into(), 400, "names nobody"),
         (r#"{"to":{"all":true},"text":5}"#.into(), 400, "invalid type: integer `5`"),
+        ("{\"to\":{\"all\":true},\n\"text\":5}".into(), 400, ", in `text`"),
         (r#"{"to":{"all":true},"text":"\ud800"}"#.into(), 400, "hex escape"),
         (r#"{"to":{"all":true},"base64":"??"}"#.into(), 400, "standard alphabet with padding"),
         (r#"{"to":{"all":true},"text":"a","scope":"world"}"#.into(), 400, "unknown variant `world`"),
