@@ -191,21 +191,23 @@ fn take(inner: &mut Inner) -> VecDeque<Waiting> {
     inner.waiting.take().map(|waiting| *waiting).unwrap_or_default()
 }
 
+/// Ends a session by an administrator's will. The close says so too, but people's will is heard in `bye`, as the app's is.
+fn evict(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
+    if let Some(conn) = &inner.conn {
+        let reason = "an administrator ended this session".into();
+        conn.send(&ServerFrame::Bye { code: Close::Evicted.code(), reason });
+    }
+    let mut out = Vec::new();
+    inner.session.handle(Event::End(Left::Evicted), &mut out);
+    super::act::carry_out(hub, cell, inner, out, None);
+}
+
 fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Result<Reply, CallError> {
     let limits = &hub.config.limits;
     match call {
         Call::Describe => return Ok(Reply::Described(Box::new(describe(hub, cell, inner)))),
         Call::Evict => {
-            // The close says it too; SDKs hear the will of a person in `bye`, as they do the app's.
-            if let Some(conn) = &inner.conn {
-                conn.send(&ServerFrame::Bye {
-                    code: Close::Evicted.code(),
-                    reason: "an administrator ended this session".into(),
-                });
-            }
-            let mut out = Vec::new();
-            inner.session.handle(Event::End(Left::Evicted), &mut out);
-            super::act::carry_out(hub, cell, inner, out, None);
+            evict(hub, cell, inner);
             return Ok(Reply::Done);
         }
         Call::Publish(message) => {

@@ -66,7 +66,7 @@ async fn a_body_that_cannot_be_meant_is_refused_by_a_problem_that_names_the_fiel
             bad("/v1/drain", r#"{"gate": {"percent": 1}}"#, 400, vec!["percent"]),
             bad("/v1/drain", r#"{"on_orphan": "explode"}"#, 400, vec!["explode", "recall"]),
             bad("/v1/drain", "{", 400, vec!["JSON"]),
-            bad("/v1/drain", "[]", 400, vec![]),
+            bad("/v1/drain", "[]", 400, vec!["list", "object"]),
             bad("/v1/publish", r#"{"to": {"all": true}}"#, 400, vec!["text"]),
             bad("/v1/publish", r#"{"text": "x"}"#, 400, vec!["to"]),
             bad("/v1/publish", r#"{"to": {"all": true}, "text": "x", "json": 1}"#, 400, vec!["text", "json"]),
