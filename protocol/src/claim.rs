@@ -165,11 +165,19 @@ impl Claim {
         self.decide(true, out);
     }
 
-    /// [`CLAIM_MS`] have passed.
+    /// [`CLAIM_MS`] have passed. A trail that leads to a hub that never says a word must end somewhere,
+    /// too (rule 14): a silent hub is no other here than while locating.
     pub fn on_limit<M: Payload>(&mut self, out: &mut Vec<Step<M>>) {
-        if !self.is_done() {
+        let unheard = match &self.search {
+            Search::Locating(_) => false,
+            Search::Claiming(at, answers) => answers.get(at).copied().flatten().is_none(),
+            Search::Done => return,
+        };
+        if unheard && self.orphaned {
             self.search = Search::Done;
-            out.push(Step::Retry { after_ms: RETRY_MOVING_MS, why: "locating" });
+            out.push(Step::Reset { why: "owner_lost", record: None });
+        } else {
+            self.retry(RETRY_MOVING_MS, "locating", out);
         }
     }
 
@@ -394,6 +402,27 @@ mod tests {
         assert!(matches!(out[..], [Step::Say(A, PeerMessage::Claim { orphaned: true, .. })]), "{out:?}");
         claim.on_refused(A, moved(B), &mut out);
         assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "A has nothing left");
+    }
+
+    #[test]
+    fn a_trail_to_a_hub_that_stays_silent_ends_in_a_reset_once_the_client_is_orphaned() {
+        for (orphaned, resets) in [(false, false), (true, true)] {
+            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
+            claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
+            claim.on_silence(&mut out);
+            claim.on_refused(A, moved(B), &mut out);
+            assert!(matches!(out.last(), Some(Step::Say(B, PeerMessage::Claim { .. }))), "{out:?}");
+            claim.on_limit(&mut out);
+            assert_eq!(matches!(out.last(), Some(Step::Reset { why: "owner_lost", .. })), resets, "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_hub_that_answered_and_is_slow_to_give_is_no_reason_for_a_reset() {
+        let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
+        claim.on_located(B, Knowledge::Owner(Generation(2)), &mut out);
+        claim.on_limit(&mut out);
+        assert!(matches!(out.last(), Some(Step::Retry { .. })), "{out:?}");
     }
 
     #[test]

@@ -78,7 +78,9 @@ pub async fn acquainted(hubs: &[&Hub]) {
 pub async fn unheard(hub: &Hub, other: &str) {
     wait_until("a hub misses another one", || async {
         let info: HubInfo = hub.api.get("/v1/hub").await.read();
-        let is = |peer: &&tidegate_protocol::control::PeerInfo| peer.reachable && peer.hub.is_some_and(|id| id.to_string() == other);
+        let is = |peer: &&tidegate_protocol::control::PeerInfo| {
+            peer.reachable && peer.hub.is_some_and(|id| id.to_string() == other)
+        };
         if info.peers.iter().any(|peer| is(&peer)) { Err(format!("{:?}", info.peers)) } else { Ok(()) }
     })
     .await;
@@ -114,7 +116,9 @@ pub async fn report(hub: &Hub) -> DrainReport {
 /// Who owns which session, by the hub's own word, with the generation.
 async fn owned(hub: &Private) -> BTreeMap<String, u32> {
     // A hub that was killed owns nothing.
-    let Ok(answer) = hub.try_send(Method::GET, "/v1/sessions?limit=1000", &[], "").await else { return BTreeMap::new() };
+    let Ok(answer) = hub.try_send(Method::GET, "/v1/sessions?limit=1000", &[], "").await else {
+        return BTreeMap::new();
+    };
     if answer.status != 200 {
         return BTreeMap::new();
     }
@@ -140,7 +144,9 @@ impl Owners {
             let (mut rounds, mut doubles) = (0, Vec::new());
             while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
                 rounds += 1;
-                for (first, second) in (0..hubs.len()).flat_map(|first| (0..hubs.len()).map(move |second| (first, second))) {
+                for (first, second) in
+                    (0..hubs.len()).flat_map(|first| (0..hubs.len()).map(move |second| (first, second)))
+                {
                     if first != second {
                         doubles.extend(shared_by(&hubs[first], &hubs[second]).await);
                     }
@@ -158,7 +164,8 @@ impl Owners {
     /// When a session ever had two owners, or nobody was asked.
     pub async fn verdict(self) {
         drop(self.stop);
-        let (rounds, doubles) = self.counting.await.unwrap_or_else(|error| panic!("the owners were not counted: {error}"));
+        let (rounds, doubles) =
+            self.counting.await.unwrap_or_else(|error| panic!("the owners were not counted: {error}"));
         assert!(rounds > 0, "the owners were never counted");
         assert!(doubles.is_empty(), "at most one owner at any time, but {doubles:?}");
     }

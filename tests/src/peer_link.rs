@@ -104,7 +104,8 @@ impl PeerLink {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), http });
         let (mut ends, mut tasks) = (Vec::new(), Vec::new());
         for end in 0..2 {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap_or_else(|error| panic!("no port for a link: {error}"));
+            let listener =
+                TcpListener::bind("127.0.0.1:0").await.unwrap_or_else(|error| panic!("no port for a link: {error}"));
             ends.push(listener.local_addr().expect("a bound listener has an address"));
             tasks.push(tokio::spawn(accept(listener, end, shared.clone())).abort_handle());
         }

@@ -111,7 +111,9 @@ impl JsonBody {
         }
         // A list would pass as an object without names, an empty one as an object of defaults.
         if self.0.trim_ascii_start().first() == Some(&b'[') {
-            return Err(Refusal::bad_request("the body cannot be read as JSON of this call: it is a list, send one object"));
+            return Err(Refusal::bad_request(
+                "the body cannot be read as JSON of this call: it is a list, send one object",
+            ));
         }
         serde_json::from_slice(&self.0).map_err(|error| {
             let field = field_at(&self.0, &error).map(|name| format!(", in `{}`", shown(&name))).unwrap_or_default();

@@ -140,7 +140,7 @@ impl Claims {
                 }
                 Step::Reset { why, record } => {
                     self.settled(session);
-                    hub.spawn_reset(conn, session, why, record.or_else(|| hub.kept_of(session)));
+                    hub.spawn_reset(conn, session, why, record);
                 }
             }
         }
@@ -250,15 +250,6 @@ impl Hub {
                 after_ms: 1_000,
             }),
         }
-    }
-
-    /// What this hub itself still holds of a session that it gave away, or was given and never served:
-    /// a reset starts from it when nobody else could be asked (rule 14).
-    fn kept_of(&self, session: SessionId) -> Option<Box<Record<Message>>> {
-        let cell = self.cell(session)?;
-        let inner = cell.lock();
-        let is_kept = matches!(inner.session.state(), State::Given { .. } | State::Copy { .. });
-        inner.session.record().filter(|_| is_kept).map(|record| Box::new(record.after_reset()))
     }
 
     /// A client came here with a token: resume it here, wait for a copy, or claim it from its owner.
