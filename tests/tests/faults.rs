@@ -193,20 +193,24 @@ async fn a_link_that_breaks_at_any_step_for_good_leaves_each_session_one_owner_a
 }
 
 #[tokio::test]
-async fn a_link_that_loses_some_of_everything_still_moves_everybody() {
+async fn a_link_that_loses_some_of_everything_loses_nobody() {
     for loss in [Loss::Call, Loss::Answer] {
         let pair = Pair::start(|setup, _| quick(setup, "60s")).await;
         let clients = pair.clients(6).await;
         let owners = Owners::watch(&[&pair.a, &pair.b]);
         exchange(&pair.a, &clients, "before").await;
         for step in STEPS.into_iter().chain(["locate", "located"]) {
-            pair.link.lose(step, 2, loss);
+            pair.link.lose(step, 1, loss);
         }
         drain(&pair.a, at_once(28_000)).await;
         let report = report(&pair.a).await;
-        assert_eq!((report.sessions.counts.moved, report.messages.lost), (6, 0), "{loss:?}: {report:#?}");
-        assert!(pair.link.lost() >= 8, "{loss:?}: {} were lost", pair.link.lost());
-        all_are_served(&clients, &[&pair.b], &["before"]).await;
+        // One lost post is a failed try for all that it carried; after three a session is parked, for want of
+        // another peer, and goes on as soon as this hub serves again.
+        let counts = report.sessions.counts;
+        assert_eq!((counts.moved + counts.parked, report.messages.lost), (6, 0), "{loss:?}: {report:#?}");
+        assert!(pair.link.lost() >= 5, "{loss:?}: {} were lost", pair.link.lost());
+        pair.a.api.delete("/v1/drain").await.expect(200);
+        all_are_served(&clients, &[&pair.a, &pair.b], &["before"]).await;
         assert_eq!(resets(&clients), 0, "{loss:?}");
         owners.verdict().await;
     }
@@ -247,13 +251,18 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound listener has an address")
 }
 
-/// Which of these clients are on this hub.
-async fn on(hub: &Hub, clients: &[Client]) -> BTreeSet<String> {
+/// The sessions that a hub lists in this phase.
+async fn in_phase(hub: &Hub, phase: &str) -> BTreeSet<String> {
     let lines = hub.api.get("/v1/sessions?limit=1000").await.json();
     let lines = lines["sessions"].as_array().cloned().unwrap_or_default();
-    let here: BTreeSet<&str> =
-        lines.iter().filter(|line| line["phase"] == "attached").filter_map(|line| line["session"].as_str()).collect();
-    clients.iter().map(Client::session).filter(|session| here.contains(session.as_str())).collect()
+    let here = lines.iter().filter(|line| line["phase"] == phase);
+    here.filter_map(|line| line["session"].as_str().map(str::to_owned)).collect()
+}
+
+/// Which of these clients are on this hub.
+async fn on(hub: &Hub, clients: &[Client]) -> BTreeSet<String> {
+    let here = in_phase(hub, "attached").await;
+    clients.iter().map(Client::session).filter(|session| here.contains(session)).collect()
 }
 
 /// Who was live on the hub that died is told which session is no more; nobody else is.
@@ -391,15 +400,16 @@ async fn first_reset<'a>(clients: &'a [Client]) -> &'a Client {
 #[tokio::test]
 async fn a_predecessor_that_dies_between_commit_and_live_leaves_copies_that_clients_are_reset_from() {
     let (pair, clients, named) = broken_at("committed", "1s").await;
+    // The others were still served by the hub that dies, and nothing is left of them.
+    let copies = in_phase(&pair.b, "copy").await;
+    assert!(!copies.is_empty(), "the successor holds what was committed");
     pair.a.kill();
-    // Their home is the dead hub; the successor is where they were sent, and where the balancer leads now.
-    let reset = first_reset(&clients).await;
-    let seen = reset.wait("a connection", |seen| seen.connected).await;
-    let session =
-        named[clients.iter().position(|client| std::ptr::eq(client, reset)).expect("it is one of them")].clone();
-    assert_eq!(replaced(&seen), [session], "it is told which session is no more");
-    assert_ne!(replaced(&seen), [reset.session()], "and has a new one");
-    has_state_and_channel(&pair.b, reset).await;
+    for (client, session) in clients.iter().zip(&named).filter(|(_, session)| copies.contains(*session)) {
+        let seen = client.wait("a reset and a connection", |seen| seen.resets() == 1 && seen.connected).await;
+        assert_eq!(replaced(&seen), [session.clone()], "it is told which session is no more");
+        assert_ne!(&client.session(), session, "and has a new one");
+        has_state_and_channel(&pair.b, client).await;
+    }
 }
 
 #[tokio::test]
