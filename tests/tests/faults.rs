@@ -429,14 +429,17 @@ async fn a_predecessor_that_dies_before_it_hears_live_takes_nothing_with_it() {
 #[tokio::test]
 async fn a_predecessor_that_is_back_under_a_new_run_ends_the_wait_at_once() {
     // Far beyond the test: only knowledge can end the wait.
-    let (pair, clients, _) = broken_at("committed", "10m").await;
+    let (pair, clients, named) = broken_at("committed", "10m").await;
+    let copies = in_phase(&pair.b, "copy").await;
+    assert!(!copies.is_empty(), "the successor holds what was committed");
     pair.a.kill();
     let again = pair.a.successor_setup().start().await;
     pair.link.heal();
-    let reset = first_reset(&clients).await;
-    reset.wait("a connection", |seen| seen.connected).await;
-    let hub = if on(&pair.b, &clients).await.contains(&reset.session()) { &pair.b } else { &again };
-    has_state_and_channel(hub, reset).await;
+    for (client, _) in clients.iter().zip(&named).filter(|(_, session)| copies.contains(*session)) {
+        client.wait("a reset and a connection", |seen| seen.resets() == 1 && seen.connected).await;
+        let on_b = on(&pair.b, &clients).await.contains(&client.session());
+        has_state_and_channel(if on_b { &pair.b } else { &again }, client).await;
+    }
 }
 
 #[tokio::test]
