@@ -271,7 +271,7 @@ fn only_these_were_reset(clients: &[(Client, String)], lost: &BTreeSet<String>, 
     for (client, session) in clients {
         let seen = client.seen();
         if lost.contains(session) {
-            assert_eq!(replaced(&seen), [session.clone()], "it was live on the hub that died: {seen:#?}");
+            assert_eq!(replaced(&seen), std::slice::from_ref(session), "it was live on the hub that died: {seen:#?}");
         } else {
             others += seen.resets() as u64;
         }
@@ -292,7 +292,8 @@ async fn when_the_successor_dies_the_drain_goes_on_with_another_peer() {
         async { setup("B", at_b).peer(&at_a).flag("--public-url", door_b.url("/connect")).start().await },
         async { setup("C", at_c).peer(&at_a).flag("--public-url", door_c.url("/connect")).start().await },
     );
-    (door_b.retarget(&[b.public]), door_c.retarget(&[c.public]));
+    door_b.retarget(&[b.public]);
+    door_c.retarget(&[c.public]);
     acquainted(&[&a, &b, &c]).await;
     let balancer = Relay::to(a.public).await;
     let clients = connect_all(&balancer.url("/connect"), 16).await;
@@ -389,8 +390,8 @@ async fn has_state_and_channel(hub: &Hub, client: &Client) {
     );
 }
 
-/// The clients that were given away: those that are no more on the first hub.
-async fn first_reset<'a>(clients: &'a [Client]) -> &'a Client {
+/// A client that was told that its session is no more.
+async fn first_reset(clients: &[Client]) -> &Client {
     wait_until("a client is reset", || async {
         clients.iter().find(|client| client.seen().resets() > 0).ok_or_else(|| format!("{:#?}", clients[0].seen()))
     })
@@ -406,7 +407,7 @@ async fn a_predecessor_that_dies_between_commit_and_live_leaves_copies_that_clie
     pair.a.kill();
     for (client, session) in clients.iter().zip(&named).filter(|(_, session)| copies.contains(*session)) {
         let seen = client.wait("a reset and a connection", |seen| seen.resets() == 1 && seen.connected).await;
-        assert_eq!(replaced(&seen), [session.clone()], "it is told which session is no more");
+        assert_eq!(replaced(&seen), std::slice::from_ref(session), "it is told which session is no more");
         assert_ne!(&client.session(), session, "and has a new one");
         has_state_and_channel(&pair.b, client).await;
     }
@@ -422,7 +423,7 @@ async fn a_predecessor_that_dies_before_it_hears_live_takes_nothing_with_it() {
     })
     .await;
     for client in clients.into_iter().filter(|client| served.contains(&client.session())) {
-        all_are_served(&[client], &[&pair.b], &["before"]).await;
+        all_are_served(std::slice::from_ref(&client), &[&pair.b], &["before"]).await;
     }
 }
 
