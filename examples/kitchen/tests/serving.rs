@@ -180,7 +180,8 @@ async fn a_session_moves_to_another_kitchen_with_every_order_that_was_written_be
     let orders: Vec<_> = board["tickets"].as_array().expect("a list").iter().map(|ticket| &ticket["order"]).collect();
     assert_eq!(orders, ["curry", "tart"]);
     let left = board["tickets"][0]["remaining_ms"].as_u64().expect("a number");
-    assert!((5_000..11_000).contains(&left), "the curry cooks on with what was left, not {left} ms");
+    // On a quick machine not a millisecond has passed since the order.
+    assert!((5_000..=11_000).contains(&left), "the curry cooks on with what was left, not {left} ms");
 }
 
 #[tokio::test]
