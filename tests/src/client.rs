@@ -4,6 +4,7 @@
 use crate::wait::within;
 use crate::wire::{Happening, Wire};
 use http::Uri;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidegate_protocol::client::{Action, Backoff, Client as Machine, Conn, Event, Report, Settings};
 use tidegate_protocol::frame::{ServerFrame, Text, escape, sort};
@@ -16,6 +17,9 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 
 /// Commands and happenings that may wait for a client.
 const QUEUE: usize = 1024;
+
+/// Where the next client's jitter begins.
+static SEEDS: AtomicU64 = AtomicU64::new(1);
 
 /// What a client has seen and done so far.
 #[derive(Clone, Debug, Default)]
@@ -208,7 +212,8 @@ impl Driver {
             happenings: mpsc::channel(QUEUE),
             seen: Seen::default(),
             tell,
-            chance: 1,
+            // Clients that jittered alike would come back as one herd.
+            chance: SEEDS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         }
     }
 

@@ -71,7 +71,7 @@ async fn a_body_that_cannot_be_meant_is_refused_by_a_problem_that_names_the_fiel
             bad("/v1/publish", r#"{"text": "x"}"#, 400, vec!["to"]),
             bad("/v1/publish", r#"{"to": {"all": true}, "text": "x", "json": 1}"#, 400, vec!["text", "json"]),
             bad("/v1/publish", r#"{"to": {"everybody": true}, "text": "x"}"#, 400, vec!["everybody"]),
-            bad("/v1/publish", r#"{"to": {"channel": ""}, "text": "x"}"#, 400, vec!["channel", "1 to 256"]),
+            bad("/v1/publish", r#"{"to": {"channel": ""}, "text": "x"}"#, 400, vec!["to.channel", "empty"]),
             bad("/v1/publish", r#"{"to": {"all": true}, "base64": "%%"}"#, 400, vec!["base64"]),
             bad("/v1/publish", r#"{"to": {"all": true}, "text": "x", "scope": "moon"}"#, 400, vec!["moon", "fleet"]),
             bad("/v1/publish", &json!({"to": {"session": UNKNOWN}, "text": "x"}).to_string(), 404, vec![UNKNOWN]),

@@ -5,11 +5,14 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tidegate_tests::{Private, RawClient, Setup};
 
+/// What, with which headers, the status, and a word of the answer.
+type Refusal<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn a_refused_upgrade_says_why_and_what_to_do() {
     let scene = Scene::set(|setup| setup.flag("--allowed-origin", "https://app.example.com")).await;
     let offered = ("sec-websocket-protocol", "tidegate.v1");
-    let table: [(&str, &[(&str, &str)], u16, &str); 3] = [
+    let table: [Refusal<'_>; 3] = [
         ("no subprotocol", &[], 400, "tidegate.v1"),
         ("another subprotocol", &[("sec-websocket-protocol", "chat")], 400, "tidegate.v1"),
         ("a foreign origin", &[offered, ("origin", "https://evil.example.com")], 403, "--allowed-origin"),

@@ -19,7 +19,13 @@ fn in_seconds(seconds: i64) -> i64 {
 async fn hub() -> Hub {
     let setup = Setup::new("A");
     let key = setup.file("jwt.key", SECRET);
-    setup.flag("--auth", "jwt").flag("--jwt-key-file", key.display()).flag("--jwt-issuer", "tests").start().await
+    setup
+        .flag("--auth", "jwt")
+        .flag("--jwt-key-file", key.display())
+        .flag("--jwt-issuer", "tests")
+        .flag("--limit-channels", 2)
+        .start()
+        .await
 }
 
 async fn with(hub: &Hub, auth: &str) -> RawClient {
@@ -62,6 +68,7 @@ async fn each_wrong_jwt_is_refused_with_its_code_and_words_and_without_showing_i
         ("another issuer", with_claim("iss", json!("others")), 4521, "iss"),
         ("no user", with_claim("sub", Value::Null), 4521, "sub"),
         ("not yet", with_claim("nbf", json!(in_seconds(600))), 4521, "nbf"),
+        ("more channels than a session may be in", with_claim("channels", json!(["a", "b", "c"])), 4531, "at most 2"),
         ("no JWT at all", "zzz.zzz".to_owned(), 4521, "three parts"),
     ] {
         let (got, reason) = with(&hub, &token).await.closed().await;

@@ -1,11 +1,13 @@
 //! SIGKILL in the middle of parking and of taking up: whoever was told "safe" is safe, the rest is told.
 
 use crate::moments::{crowd, publish};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 use tidegate_protocol::client::Report;
-use tidegate_tests::{Client, Hub, Relay, Seen, Setup, wait_until};
+use tidegate_tests::{Client, Hub, Relay, Seen, Setup};
 
-const CLIENTS: usize = 40;
+const CLIENTS: usize = 120;
 
 fn count(clients: &[Client], is: impl Fn(&Seen) -> bool) -> usize {
     clients.iter().filter(|client| is(&client.seen())).count()
@@ -19,18 +21,26 @@ fn reset_why(seen: &Seen) -> Option<String> {
     })
 }
 
+/// A crowd whose sessions are so large that parking them all takes a while.
+async fn heavy_crowd(hub: &Hub, relay: &Relay) -> Vec<Client> {
+    let clients = crowd(hub, relay, CLIENTS).await;
+    let state: Vec<u8> = (0..=255).cycle().take(60_000).collect();
+    for client in &clients {
+        hub.api.put_bytes(&format!("/v1/sessions/{}/state", client.session()), &state).await.expect(204);
+    }
+    clients
+}
+
 /// A drain that releases its clients one by one over two seconds.
 async fn drain_slowly(hub: &Hub) {
     let policy = json!({"notice_ms": 0, "window_ms": 2_000, "settle_ms": 1_000, "deadline_ms": 20_000, "stages": [100], "max_in_flight": 4});
     hub.api.post("/v1/drain", &policy).await.expect(202);
 }
 
+/// Returns in the very moment in which that many clients have seen it.
 async fn wait_count(clients: &[Client], what: &str, at_least: usize, is: impl Fn(&Seen) -> bool + Copy) {
-    wait_until(&format!("{at_least} clients {what}"), || async {
-        let so_far = count(clients, is);
-        if so_far >= at_least { Ok(()) } else { Err(format!("{so_far}")) }
-    })
-    .await;
+    let waiting: FuturesUnordered<_> = clients.iter().map(|client| client.wait(what, is)).collect();
+    assert_eq!(waiting.take(at_least).count().await, at_least);
 }
 
 /// Every client is back: in its session with every message once and in order, or reset and told so.
@@ -56,18 +66,20 @@ async fn account(hub: &Hub, clients: &[Client]) -> usize {
 
 #[tokio::test]
 async fn whoever_was_told_parked_resumes_after_a_kill_in_the_middle_of_parking() {
-    for killed_after in [1, 7, 20, 33] {
+    let mut middles = 0;
+    for killed_after in [1, 30, 60, 90] {
         let hub = Setup::new("A").start().await;
         let relay = Relay::to(hub.public).await;
-        let clients = crowd(&hub, &relay, CLIENTS).await;
+        let clients = heavy_crowd(&hub, &relay).await;
         drain_slowly(&hub).await;
-        wait_count(&clients, "were told that they are parked", killed_after, Seen::told_parked).await;
+        wait_count(&clients, "1012 parked", killed_after, Seen::told_parked).await;
         hub.kill();
         relay.refuse();
         for client in &clients {
             client.wait("the end of the connection", |seen| !seen.connected).await;
         }
         let told: Vec<bool> = clients.iter().map(|client| client.seen().told_parked()).collect();
+        middles += usize::from(told.contains(&false));
         let next = hub.setup().start().await;
         relay.retarget(&[next.public]);
         relay.heal();
@@ -77,19 +89,21 @@ async fn whoever_was_told_parked_resumes_after_a_kill_in_the_middle_of_parking()
             assert!(!(told && why.is_some()), "told parked, killed after {killed_after}, and then reset: {why:?}");
         }
     }
+    assert!(middles >= 2, "the kill comes in the middle of parking, not after it");
 }
 
 #[tokio::test]
 async fn a_kill_while_taking_up_resets_only_who_was_taken_up_and_tells_them() {
-    for killed_after in [1, 8, 25] {
+    let mut middles = 0;
+    for killed_after in [1, 40, 80] {
         let hub = Setup::new("A").start().await;
         let relay = Relay::to(hub.public).await;
-        let clients = crowd(&hub, &relay, CLIENTS).await;
+        let clients = heavy_crowd(&hub, &relay).await;
         hub.stop().await;
         assert_eq!(count(&clients, Seen::told_parked), CLIENTS, "SIGTERM told everybody");
         let second = hub.setup().start().await;
         relay.retarget(&[second.public]);
-        wait_count(&clients, "were welcomed back", killed_after, |seen| seen.resumes() >= 1).await;
+        wait_count(&clients, "a welcome back", killed_after, |seen| seen.resumes() >= 1).await;
         second.kill();
         relay.refuse();
         for client in &clients {
@@ -100,6 +114,7 @@ async fn a_kill_while_taking_up_resets_only_who_was_taken_up_and_tells_them() {
         relay.retarget(&[third.public]);
         relay.heal();
         let resets = account(&third, &clients).await;
+        middles += usize::from(resets < CLIENTS);
         let served = welcomed.iter().filter(|welcomed| **welcomed).count();
         assert!(
             resets >= served,
@@ -114,6 +129,7 @@ async fn a_kill_while_taking_up_resets_only_who_was_taken_up_and_tells_them() {
             }
         }
     }
+    assert!(middles >= 2, "the kill comes in the middle of taking up, not after it");
 }
 
 #[tokio::test]
