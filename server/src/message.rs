@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::hash::{Hash, Hasher};
-use tidegate_protocol::frame;
 use tidegate_protocol::replay::Payload;
 use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
 
@@ -27,17 +26,6 @@ impl Message {
         match self {
             Self::Text(text) => text.as_str().as_bytes(),
             Self::Binary(bytes) => bytes,
-        }
-    }
-
-    /// As it travels to a client: a text that begins with the mark gets one more.
-    pub fn to_client(&self) -> WsMessage {
-        match self {
-            Self::Text(text) if text.as_str().starts_with(frame::MARK) => {
-                WsMessage::Text(frame::escape(text.as_str()).into_owned().into())
-            }
-            Self::Text(text) => WsMessage::Text(text.clone()),
-            Self::Binary(bytes) => WsMessage::Binary(bytes.clone()),
         }
     }
 
@@ -111,12 +99,5 @@ mod tests {
             let json = serde_json::to_string(&message).expect("plain values");
             assert_eq!(serde_json::from_str::<Message>(&json).expect("what was written"), message);
         }
-    }
-
-    #[test]
-    fn a_text_that_begins_with_the_mark_is_escaped_towards_the_client_only() {
-        let message = Message::copied_text("\u{1}x");
-        assert_eq!(message.to_client(), WsMessage::text("\u{1}\u{1}x"));
-        assert_eq!(message.to_app(), WsMessage::text("\u{1}x"));
     }
 }

@@ -8,6 +8,7 @@
 
 use super::hello;
 use super::stream::Stream;
+use super::wire;
 use crate::app;
 use crate::hub::Hub;
 use crate::hub::cell::Cell;
@@ -25,6 +26,7 @@ use tidegate_protocol::frame::{ClientFrame, Hello, ServerFrame, Text, sort};
 use tidegate_protocol::id::ResumeToken;
 use tidegate_protocol::position::Offset;
 use tidegate_protocol::session::{Event, Item, Receipt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
@@ -36,8 +38,6 @@ use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
 const WRITE_STALL_MS: u64 = 30_000;
 /// How long a greeted connection waits for its answer, in milliseconds: longer than any claim.
 const ANSWER_MS: u64 = 15_000;
-/// Messages written before the task looks at its orders again.
-const BURST: usize = 64;
 
 /// What of the upgrade request belongs to the session.
 #[derive(Debug)]
@@ -200,59 +200,68 @@ fn close(code: Close, why: impl Into<Cow<'static, str>>) -> End {
     End::Close(code.code(), why.into())
 }
 
-/// Orders, then messages, then an ack if one is due. Flushes once.
+/// Orders, then messages, then an ack if one is due: encoded into one batch, written in one go.
 async fn write(hub: &Arc<Hub>, conn: &Arc<Conn>, socket: &mut Socket, life: &mut Life) -> Result<(), End> {
     loop {
-        let mut wrote = 0;
-        while let Some(order) = conn.next_order() {
-            wrote += 1;
+        let mut batch = Vec::new();
+        let mut last = None;
+        while last.is_none()
+            && let Some(order) = conn.next_order()
+        {
             match order {
-                Order::Frame(text) => feed(socket, WsMessage::Text(text.into())).await?,
-                Order::Ping => feed(socket, WsMessage::Ping(Default::default())).await?,
+                Order::Frame(text) => wire::text(&mut batch, &text),
+                Order::Ping => wire::ping(&mut batch),
                 Order::Welcome(cell, text) => {
-                    feed(socket, WsMessage::Text(text.into())).await?;
+                    wire::text(&mut batch, &text);
                     // `welcome.received` says what was counted. What was taken is acked here once more: the ack
                     // that told it may have been lost with the connection before, or with the hub before.
                     *life = Life::Serving(Serving { cell, acked: Offset(0), ack_at: None, held: None });
                 }
-                Order::Close(code, why) => {
-                    return Err(End::Close(code, why));
-                }
+                Order::Close(code, why) => last = Some(End::Close(code, why)),
             }
         }
-        if let Life::Serving(serving) = life {
-            while wrote < BURST
+        if let (None, Life::Serving(serving)) = (&last, &mut *life) {
+            while batch.len() < hub.config.limits.write_buffer_bytes.max(1) as usize
                 && let Some(item) = serving.cell.next_for(conn.id, hub.now())
             {
-                wrote += 1;
-                write_item(hub, socket, item).await?;
+                write_item(hub, &mut batch, item);
             }
-            wrote += ack(hub, socket, serving).await?;
+            ack(hub, &mut batch, serving);
         }
-        if wrote == 0 {
-            return Ok(());
+        if !batch.is_empty() {
+            stalling(put(socket, &batch)).await?;
         }
-        stalling(socket.flush()).await?;
+        match last {
+            Some(end) => return Err(end),
+            None if batch.is_empty() => return Ok(()),
+            None => {}
+        }
     }
 }
 
-async fn write_item(hub: &Hub, socket: &mut Socket, item: Item<Message>) -> Result<(), End> {
+/// Writes whole frames straight to the stream. Through tungstenite they would leave a buffer of the
+/// longest message behind, for every connection and for good. What it has to say itself (pongs) goes
+/// first, so that frames never mix.
+async fn put(socket: &mut Socket, batch: &[u8]) -> Result<(), WsError> {
+    socket.flush().await?;
+    let stream = socket.get_mut();
+    stream.write_all(batch).await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+fn write_item(hub: &Hub, batch: &mut Vec<u8>, item: Item<Message>) {
     match item {
         Item::Message(message) => {
             hub.metrics.messages.of(Direction::ToClient).increment(1);
             hub.metrics.bytes.of(Direction::ToClient).increment(message.bytes().len() as u64);
-            feed(socket, message.to_client()).await
+            wire::message(batch, &message);
         }
         Item::Gap { from, to } => {
             hub.metrics.gaps.increment(1);
-            let gap = ServerFrame::Gap { from, to, why: "slow_consumer".into() };
-            feed(socket, WsMessage::Text(gap.encode().into())).await
+            wire::text(batch, &ServerFrame::Gap { from, to, why: "slow_consumer".into() }.encode());
         }
     }
-}
-
-async fn feed(socket: &mut Socket, message: WsMessage) -> Result<(), End> {
-    stalling(socket.feed(message)).await
 }
 
 /// A write that makes no progress for long is a slow consumer; its session waits, detached.
@@ -271,22 +280,21 @@ async fn stalling(write: impl Future<Output = Result<(), WsError>>) -> Result<()
 }
 
 /// Acks what the app has taken: at once after so many messages, else after a short time.
-async fn ack(hub: &Hub, socket: &mut Socket, serving: &mut Serving) -> Result<usize, End> {
-    let (Some(taken), _) = serving.cell.upstream(hub) else { return Ok(0) };
+fn ack(hub: &Hub, batch: &mut Vec<u8>, serving: &mut Serving) {
+    let (Some(taken), _) = serving.cell.upstream(hub) else { return };
     let fresh = taken.since(serving.acked);
     if fresh == 0 {
         serving.ack_at = None;
-        return Ok(0);
+        return;
     }
     let limits = &hub.config.limits;
     let due = *serving.ack_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(limits.ack_ms));
     if fresh < limits.ack_messages && Instant::now() < due {
-        return Ok(0);
+        return;
     }
     serving.acked = taken;
     serving.ack_at = None;
-    feed(socket, WsMessage::Text(ServerFrame::Ack { received: taken }.encode().into())).await?;
-    Ok(1)
+    wire::text(batch, &ServerFrame::Ack { received: taken }.encode());
 }
 
 /// A message that came when the session had just frozen is offered again. Says whether to read on.
@@ -447,7 +455,7 @@ mod tests {
     #[test]
     fn an_idle_connection_costs_one_small_future_and_one_worker() {
         let (future, worker) = (future_bytes(run), size_of::<Worker>());
-        assert!(future <= 1024, "the connection's future has {future} bytes; at most 1024");
+        assert!(future <= 896, "the connection's future has {future} bytes; at most 896");
         assert!(worker <= 512, "its worker has {worker} bytes; at most 512");
     }
 }

@@ -5,6 +5,7 @@ pub mod connection;
 pub mod hello;
 pub mod stream;
 mod upgrade;
+mod wire;
 
 use crate::hub::Hub;
 use crate::telemetry::Rejected;
