@@ -4,14 +4,12 @@ use crate::moments::{crowd, publish};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
 use tidegate_protocol::client::Report;
-use tidegate_tests::{Client, Hub, Relay, Seen, Setup};
+use tidegate_tests::{Client, Hub, Relay, Seen, Setup, WAIT};
 
 const CLIENTS: usize = 120;
-
-fn count(clients: &[Client], is: impl Fn(&Seen) -> bool) -> usize {
-    clients.iter().filter(|client| is(&client.seen())).count()
-}
 
 /// Why continuity was lost, if it was.
 fn reset_why(seen: &Seen) -> Option<String> {
@@ -43,6 +41,29 @@ async fn wait_count(clients: &[Client], what: &str, at_least: usize, is: impl Fn
     assert_eq!(waiting.take(at_least).count().await, at_least);
 }
 
+/// When the process is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So many clients have seen 1012 `parked`.
+    Told(usize),
+    /// The data directory has grown by so many bytes: in the middle of a write, as a rule.
+    Written(u64),
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).expect("the data directory can be read");
+    entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
+}
+
+/// Looks without a pause, for a write is over in milliseconds; what clients hear meanwhile they read later.
+fn wait_written(directory: &Path, bytes: u64) {
+    let (before, end) = (bytes_in(directory), Instant::now() + WAIT);
+    while bytes_in(directory) < before + bytes {
+        assert!(Instant::now() < end, "expected within {WAIT:?}: {bytes} bytes are written to the data directory");
+        std::thread::yield_now();
+    }
+}
+
 /// Every client is back: in its session with every message once and in order, or reset and told so.
 /// Gives how many were reset.
 async fn account(hub: &Hub, clients: &[Client]) -> usize {
@@ -67,12 +88,17 @@ async fn account(hub: &Hub, clients: &[Client]) -> usize {
 #[tokio::test]
 async fn whoever_was_told_parked_resumes_after_a_kill_in_the_middle_of_parking() {
     let mut middles = 0;
-    for killed_after in [1, 30, 60, 90] {
+    for moment in
+        [Moment::Told(1), Moment::Told(40), Moment::Written(1), Moment::Written(3 << 20), Moment::Written(9 << 20)]
+    {
         let hub = Setup::new("A").start().await;
         let relay = Relay::to(hub.public).await;
         let clients = heavy_crowd(&hub, &relay).await;
         drain_slowly(&hub).await;
-        wait_count(&clients, "1012 parked", killed_after, Seen::told_parked).await;
+        match moment {
+            Moment::Told(count) => wait_count(&clients, "1012 parked", count, Seen::told_parked).await,
+            Moment::Written(bytes) => wait_written(hub.data_dir().as_ref(), bytes),
+        }
         hub.kill();
         relay.refuse();
         for client in &clients {
@@ -86,7 +112,7 @@ async fn whoever_was_told_parked_resumes_after_a_kill_in_the_middle_of_parking()
         account(&next, &clients).await;
         for (client, told) in clients.iter().zip(told) {
             let why = reset_why(&client.seen());
-            assert!(!(told && why.is_some()), "told parked, killed after {killed_after}, and then reset: {why:?}");
+            assert!(!(told && why.is_some()), "told parked, killed at {moment:?}, and then reset: {why:?}");
         }
     }
     assert!(middles >= 2, "the kill comes in the middle of parking, not after it");
@@ -100,7 +126,9 @@ async fn a_kill_while_taking_up_resets_only_who_was_taken_up_and_tells_them() {
         let relay = Relay::to(hub.public).await;
         let clients = heavy_crowd(&hub, &relay).await;
         hub.stop().await;
-        assert_eq!(count(&clients, Seen::told_parked), CLIENTS, "SIGTERM told everybody");
+        for client in &clients {
+            client.wait("1012 parked, as SIGTERM tells everybody", Seen::told_parked).await;
+        }
         let second = hub.setup().start().await;
         relay.retarget(&[second.public]);
         wait_count(&clients, "a welcome back", killed_after, |seen| seen.resumes() >= 1).await;
