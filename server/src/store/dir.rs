@@ -16,6 +16,9 @@ const DIR_MODE: u32 = 0o700;
 const LOCK_NAME: &str = "lock";
 const HUB_ID_NAME: &str = "hub-id";
 const INCARNATION_NAME: &str = "incarnation";
+/// Low bits of an incarnation that are drawn at random: hubs of a fleet are often started in the same
+/// millisecond, and stamps of fleet-wide messages are told apart by the incarnation alone.
+const INCARNATION_RANDOM_BITS: u32 = 20;
 /// How often a process that waits for the directory looks again.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 /// Most bytes that a small file may have; the lock's, the ids', a key's are far below.
@@ -69,6 +72,15 @@ pub struct DataDir {
     _lock: File,
 }
 
+/// Above every earlier run of this hub, also when the clock went back, and unlike any other hub's.
+fn next_incarnation(last: Option<Incarnation>, now_unix_ms: u64, random: Random<'_>) -> Incarnation {
+    let mut drawn = [0; 8];
+    random(&mut drawn);
+    let low = u64::from_le_bytes(drawn) & ((1 << INCARNATION_RANDOM_BITS) - 1);
+    let fresh = now_unix_ms << INCARNATION_RANDOM_BITS | low;
+    Incarnation(last.map_or(fresh, |last| fresh.max(last.0.saturating_add(1))))
+}
+
 impl DataDir {
     /// Opens the directory, made with mode 0700 if there is none, and locks it. If another process has it, says so in the log and waits
     /// for it, at most `wait`; dropping the future ends the wait too. `now_unix_ms` is the wall clock, for the incarnation.
@@ -92,7 +104,7 @@ impl DataDir {
             None => None,
         };
         // Higher than the last one even if the clock went back.
-        let incarnation = Incarnation(last.map_or(now_unix_ms, |last| now_unix_ms.max(last.0.saturating_add(1))));
+        let incarnation = next_incarnation(last, now_unix_ms, random);
         write_small(path, INCARNATION_NAME, &incarnation.to_string())?;
         Ok(Self { path: path.to_owned(), hub, incarnation, _lock: lock })
     }
