@@ -1,9 +1,10 @@
 //! Two hubs that know each other, with a kitchen behind each, and the users in front of them, whose
 //! every message is counted at both ends.
 
-use crate::client::{Client, Seen};
+use crate::client::Client;
 use crate::hub::{Hub, Setup};
 use crate::kitchen::Kitchen;
+use crate::seen::Seen;
 use crate::wait::{wait_until, within};
 use serde_json::Value;
 use std::sync::Arc;
