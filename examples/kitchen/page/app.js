@@ -93,8 +93,10 @@ function hearKitchen(socket, board) {
   return {
     /** The session is at this hub now. */
     at: (hub) => {
+      const elsewhere = served.hub !== "" && served.hub !== hub;
       served.hub = hub;
       show();
+      return elsewhere;
     },
     /** A move has ended; the new kitchen's word is next. */
     await: () => {
@@ -127,7 +129,9 @@ function hearService(socket, board, drain, arrival, order) {
     // A drain that still concerns us is announced again by the hub that has us now.
     drain.over();
     connection("connected");
-    arrival.at(detail.hub);
+    // The old connection may be closed in the very moment of a move, before the new one is welcomed:
+    // then the move ends as a resume, and the guest has moved all the same.
+    if (arrival.at(detail.hub)) arrival.await();
   });
   socket.addEventListener("reset", (event) => {
     // The page can go on with the new session, so the socket stays open.
