@@ -33,7 +33,7 @@ pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
         }
         Action::Grant { id, slot_in_ms } => {
             let deadline_in_ms = deadline_in_ms(hub);
-            with(hub, id, |inner| dialogue::notice(hub, drain, inner, deadline_in_ms, slot_in_ms));
+            with(hub, id, |inner| dialogue::grant(hub, drain, inner, deadline_in_ms, slot_in_ms));
         }
         Action::Move { id, to } => with(hub, id, |inner| dialogue::order_move(hub, drain, inner, to)),
         Action::Recall { id } => with(hub, id, |inner| dialogue::recall(hub, drain, inner)),

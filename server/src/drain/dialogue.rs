@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidegate_protocol::control::{Phase, Policy};
 use tidegate_protocol::frame::{Notice, ServerFrame};
 use tidegate_protocol::id::{DrainId, HubId};
+use tidegate_protocol::position::Millis;
 
 /// What is said when the operator gave no text.
 const TEXT: &str = "The service is pausing for an update. Please wrap up; you will be moved without losing anything.";
@@ -14,7 +15,7 @@ const LANGUAGE: &str = "en";
 const REASON: &str = "deployment";
 
 fn next_seq(inner: &mut Inner, drain: DrainId) -> &mut Dialogue {
-    let fresh = Dialogue { drain, seq: 0, moved: false };
+    let fresh = Dialogue { drain, seq: 0, moved: false, slot_at: Millis(0) };
     let dialogue = inner.drain.get_or_insert(fresh);
     if dialogue.drain != drain {
         *dialogue = fresh;
@@ -34,8 +35,20 @@ pub(super) fn notice(hub: &Hub, drain: DrainId, inner: &mut Inner, deadline_ms: 
         let (text, language) = words(policy, asked.as_deref());
         (text, language, reason(policy))
     };
-    let seq = next_seq(inner, drain).seq;
+    let dialogue = next_seq(inner, drain);
+    dialogue.slot_at = hub.now().plus(slot_ms);
+    let seq = dialogue.seq;
     conn.send(&ServerFrame::Notice(Notice { drain, seq, reason, text, language, deadline_ms, slot_ms }));
+}
+
+/// The answer to `busy`: said only if the slot is later by more than a moment, so that a client that
+/// answers every notice with `busy` does not keep the two of them talking.
+pub(super) fn grant(hub: &Hub, drain: DrainId, inner: &mut Inner, deadline_ms: u64, slot_ms: u64) {
+    const LATER_BY_MS: u64 = 250;
+    let told = inner.drain.filter(|dialogue| dialogue.drain == drain).map_or(Millis(0), |dialogue| dialogue.slot_at);
+    if hub.now().plus(slot_ms) >= told.plus(LATER_BY_MS) {
+        notice(hub, drain, inner, deadline_ms, slot_ms);
+    }
 }
 
 /// Why, as a word for programs.

@@ -43,6 +43,7 @@ pub struct Driver {
     /// Taken under cells' locks, so whoever holds it takes no cell's.
     machine: Mutex<Option<Drain>>,
     starting: Mutex<()>,
+    stepping: Mutex<()>,
     report: Mutex<Option<DrainReport>>,
     inbox: Mutex<VecDeque<Event>>,
     bell: Notify,
@@ -56,6 +57,7 @@ impl Default for Driver {
         Self {
             machine: Mutex::default(),
             starting: Mutex::default(),
+            stepping: Mutex::default(),
             report: Mutex::default(),
             inbox: Mutex::default(),
             bell: Notify::new(),
@@ -240,7 +242,10 @@ impl Driver {
             begun.handle(Event::PushAndParkRest, hub.now());
         }
         tracing::info!(drain = %id, sessions = begun.plan().sessions(), "drain begins");
-        *self.machine() = Some(begun);
+        let mut machine = self.machine();
+        *machine = Some(begun);
+        // Once more, under the lock: a step of the drain before may have switched it off meanwhile.
+        self.on.store(true, Ordering::Release);
     }
 
     fn tell_apps(&self, hub: &Arc<Hub>) {
@@ -286,7 +291,7 @@ impl Driver {
     /// Cancels; after *drained* or parked: serves again; idle: nothing.
     pub fn cancel(&self, hub: &Arc<Hub>) -> DrainStatus {
         // Handed in like any event, so that the step sees the change of phase and the peers hear of it.
-        self.tell(Event::Cancel);
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Cancel);
         self.step(hub);
         self.status_now(hub)
     }
@@ -314,6 +319,8 @@ impl Driver {
 
     /// Feeds what came in, and carries out what is due. True: there may be more.
     fn step(&self, hub: &Arc<Hub>) -> bool {
+        // Orders of two steps must not overtake each other: a recall comes after the notices before it.
+        let _one_at_a_time = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
         let now = hub.now();
         let mut actions = Vec::new();
         let phases = {
@@ -330,6 +337,10 @@ impl Driver {
                 actions.push(action);
             }
             self.changed.send_replace(machine.seq());
+            if machine.phase() == Phase::Serving {
+                // Under the machine's lock, as where it is switched on: a drain that begins is never deaf.
+                self.on.store(false, Ordering::Release);
+            }
             (before, machine.phase(), machine.id())
         };
         let more = actions.len() == BURST;
@@ -341,8 +352,7 @@ impl Driver {
     }
 
     fn phase_changed(&self, hub: &Arc<Hub>, (before, after, id): (Phase, Phase, DrainId)) {
-        if after == Phase::Serving {
-            self.on.store(false, Ordering::Release);
+        if after == Phase::Serving && before != after {
             hub.set_parked_for_good(false);
         }
         if before != after {

@@ -83,6 +83,8 @@ pub struct Dialogue {
     pub seq: u32,
     /// Whether it was asked to move: then its return here is a bounce.
     pub moved: bool,
+    /// The slot that it was told last.
+    pub slot_at: Millis,
 }
 
 impl Cell {
