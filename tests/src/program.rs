@@ -1,12 +1,13 @@
 //! Child processes with an end: started, listened to, signalled, waited for, and never left behind.
 
-use crate::wait::wait_until;
+use crate::wait::{WAIT, wait_until};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How many lines of each stream are kept for the message of a failure.
 const LINES_KEPT: usize = 500;
@@ -156,6 +157,23 @@ impl Program {
             Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal.name(), &self.pid.to_string()]).status();
         let sent = sent.unwrap_or_else(|error| panic!("sh cannot be started: {error}"));
         assert!(sent.success(), "SIG{} could not be sent to {}", signal.name(), self.name);
+        if matches!(signal, Signal::Stop) {
+            self.wait_stopped();
+        }
+    }
+
+    /// On a busy machine the signal is out long before the last thread has stopped, and till then the
+    /// program goes on answering.
+    fn wait_stopped(&self) {
+        let end = Instant::now() + WAIT;
+        loop {
+            let running = running_threads(self.pid);
+            if running == 0 {
+                return;
+            }
+            assert!(Instant::now() < end, "expected within {WAIT:?}: {} to stop; {running} threads run on", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Kills it and waits until it is gone. Nothing that it holds outlives this.
@@ -223,4 +241,11 @@ fn listen(
 /// A failed assertion elsewhere must not hide what this program said.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads of a process that are not stopped (state `T` in `/proc/PID/task/TID/stat`, behind the name in brackets).
+fn running_threads(pid: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    states.filter(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))).count()
 }
