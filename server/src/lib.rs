@@ -13,6 +13,7 @@
 //! | [`drain`] | runs the drain machine |
 //! | [`api`] | the private API |
 //! | [`store`] | parked sessions on disk |
+//! | [`world`] | clock, chance and network, the system's or simulated ones |
 //! | [`config`], [`keys`], [`auth`], [`tls`], [`telemetry`] | what its name says |
 
 pub mod api;
@@ -30,5 +31,6 @@ pub mod run;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod world;
 
 pub use run::run;

@@ -4,6 +4,7 @@
 //! second. What cannot be looked up or read keeps its last good answer, and is told once per change.
 
 use crate::config::Config;
+use crate::world::World;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -33,9 +34,9 @@ const FILE_BYTES_MAX: u64 = 128 << 10;
 /// Looks up a host and a port. A parameter, so that simulated networks can bring their own names.
 pub type Lookup = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// The system's look-up.
-pub fn system_lookup() -> Lookup {
-    Arc::new(|host, port| Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) }))
+/// The look-up of this world.
+pub fn world_lookup(world: World) -> Lookup {
+    Arc::new(move |host, port| world.look_up(host, port))
 }
 
 /// By which name an address was found, for the check of its certificate. Clones share one table; it

@@ -5,16 +5,17 @@ use crate::auth::Auth;
 use crate::config::{Config, SettingError};
 use crate::drain::Driver;
 use crate::hub::{Hub, Parts};
-use crate::keys::{ClusterKeys, ClusterKeysError, Sealer, TokenMint, fill_random};
-use crate::peer::Peers;
+use crate::keys::{ClusterKeys, ClusterKeysError, PrivateToken, Sealer, TokenMint};
+use crate::peer::{Own, Peers};
 use crate::store::{DataDir, DataDirError, Limits, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 use crate::tls::{TlsListener, TlsReloader};
+use crate::world::{self, Listener, World};
 use crate::{api, hub, public};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tidegate_protocol::id::{HubId, Incarnation};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a start waits for another process to leave the data directory.
@@ -86,45 +87,90 @@ async fn serve(config: Config) -> Result<(), RunError> {
     for note in config.notes() {
         tracing::info!("{note}");
     }
-    let started_unix_ms = unix_ms();
-    let data_dir =
-        DataDir::open(&config.data_dir, DATA_DIR_WAIT, started_unix_ms, &mut |bytes: &mut [u8]| fill_random(bytes))
-            .await?;
-    let keys = ClusterKeys::for_hub(&config, &data_dir)?;
+    let world = world::system();
+    let random = &mut |bytes: &mut [u8]| world.fill_random(bytes);
+    let data_dir = DataDir::open(&config.data_dir, DATA_DIR_WAIT, world.unix_ms(), random).await?;
+    let keys = ClusterKeys::for_hub(&config, &data_dir)?.in_world(&world);
     let store = open_store(&config, &data_dir, &keys).await?;
     let public_tls =
         config.public_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Public, files)).transpose()?;
     let private_tls =
         config.private_tls.as_ref().map(|files| TlsReloader::load(TlsListener::Private, files)).transpose()?;
-    let private_token = api::token(&config)?;
-    let public_listener = listen("--public", config.public)?;
-    let private_listener = listen("--private", config.private)?;
-    let (public, private) = (public_listener.local_addr()?, private_listener.local_addr()?);
-    let hub = Hub::new(Parts {
+    let start = Start {
+        private_token: api::token(&config)?,
+        public: listen(&world, "--public", config.public).await?,
+        private: listen(&world, "--private", config.private).await?,
+        public_tls: public_tls.clone(),
+        private_tls: private_tls.clone(),
         id: data_dir.hub(),
         incarnation: data_dir.incarnation(),
-        mint: TokenMint::new(&keys),
-        auth: Auth::new(&config.auth, config.limits.channels_per_session)?,
-        metrics: Metrics::new(started_unix_ms),
-        app: App::new(&config)?,
-        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), public, private)?,
-        drain: Driver::default(),
+        world,
+        keys,
         store,
-        private,
-        started_unix_ms,
         config,
-    });
+    };
     let mut signals = Signals::new()?;
-    tokio::spawn(api::serve(hub.clone(), private_listener, private_tls.clone(), private_token));
-    spawn_all(&hub, public_listener, public_tls.clone());
+    let (public, private) = (start.public.local_addr()?, start.private.local_addr()?);
+    let hub = start.run()?;
     say_ready(public, private);
     tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
     while let Told::Reload = signals.next().await {
         reload([&public_tls, &private_tls].into_iter().flatten());
     }
-    stop(&hub, &mut signals).await;
+    stop(&hub, signals.stop()).await;
     drop(data_dir);
     Ok(())
+}
+
+/// What a hub is started from, once its disk is open and its addresses are bound.
+#[allow(missing_docs, reason = "settings and parts, under the names that they have everywhere")]
+pub struct Start {
+    pub config: Config,
+    pub world: World,
+    pub id: HubId,
+    pub incarnation: Incarnation,
+    pub keys: ClusterKeys,
+    pub store: Store,
+    pub public: Listener,
+    pub private: Listener,
+    pub public_tls: Option<TlsReloader>,
+    pub private_tls: Option<TlsReloader>,
+    pub private_token: Option<PrivateToken>,
+}
+
+impl Start {
+    /// Puts the hub together and sets all of its tasks going, on the runtime that calls this.
+    ///
+    /// # Errors
+    /// A setting that only shows to be wrong when it is used.
+    pub fn run(self) -> Result<Arc<Hub>, RunError> {
+        let Self { config, world, id, incarnation, keys, store, public, private, .. } = self;
+        let started_unix_ms = world.unix_ms();
+        let own = Own { hub: id, run: incarnation, public: public.local_addr()?, private: private.local_addr()? };
+        let hub = Hub::new(Parts {
+            id,
+            incarnation,
+            mint: TokenMint::new(&keys),
+            auth: Auth::new(&config.auth, config.limits.channels_per_session)?,
+            metrics: Metrics::new(started_unix_ms),
+            app: App::new(&config, &world)?,
+            peers: Peers::new(&config, &world, &keys, own)?,
+            drain: Driver::default(),
+            store,
+            private: own.private,
+            started_unix_ms,
+            world,
+            config,
+        });
+        tokio::spawn(api::serve(hub.clone(), private, self.private_tls, self.private_token));
+        tokio::spawn(public::serve(hub.clone(), public, self.public_tls));
+        tokio::spawn(hub::sweep(hub.clone(), SWEEP));
+        crate::peer::spawn(&hub);
+        crate::drain::spawn(&hub);
+        let timers = hub.clone();
+        tokio::spawn(async move { timers.run_timers().await });
+        Ok(hub)
+    }
 }
 
 /// New certificates are for new connections; a file that cannot be read leaves the old ones in place.
@@ -160,17 +206,8 @@ async fn open_store(config: &Config, data_dir: &DataDir, keys: &ClusterKeys) -> 
     Ok(store)
 }
 
-fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    public::bind(address).map_err(|error| RunError::Listen { option, address, error })
-}
-
-fn spawn_all(hub: &Arc<Hub>, public: TcpListener, public_tls: Option<TlsReloader>) {
-    tokio::spawn(public::serve(hub.clone(), public, public_tls));
-    tokio::spawn(hub::sweep(hub.clone(), SWEEP));
-    crate::peer::spawn(hub);
-    crate::drain::spawn(hub);
-    let timers = hub.clone();
-    tokio::spawn(async move { timers.run_timers().await });
+async fn listen(world: &World, option: &'static str, address: SocketAddr) -> Result<Listener, RunError> {
+    world.listen(address).await.map_err(|error| RunError::Listen { option, address, error })
 }
 
 /// The one line on stdout that scripts wait for.
@@ -181,26 +218,22 @@ fn say_ready(public: SocketAddr, private: SocketAddr) {
     drop(writeln!(std::io::stdout(), "{line}"));
 }
 
-/// Push, else park, within the stop deadline; a second signal parks at once.
-async fn stop(hub: &Arc<Hub>, signals: &mut Signals) {
+/// Push, else park, within the stop deadline; once `hurried` is done, park at once.
+pub async fn stop(hub: &Arc<Hub>, hurried: impl Future<Output = ()>) {
     tracing::info!(deadline_ms = hub.config.stop_deadline_ms, "stopping: sessions are pushed to peers, else parked");
-    let hurried = async {
-        while !matches!(signals.next().await, Told::Stop) {}
-        tracing::info!("second signal: parking at once");
-    };
     tokio::select! {
+        biased;
         () = crate::drain::leave(hub) => {}
-        () = hurried => crate::drain::park_everything(hub).await,
+        () = hurried => {
+            tracing::info!("second signal: parking at once");
+            crate::drain::park_everything(hub).await;
+        }
     }
     hub.peers.goodbye().await;
     if let Err(error) = hub.store.close().await {
         tracing::error!(%error, "the log of parked sessions did not close cleanly");
     }
     tracing::info!("stopped");
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 enum Told {
@@ -223,8 +256,14 @@ impl Signals {
         })
     }
 
+    /// Resolves when a stop is asked for.
+    async fn stop(mut self) {
+        while !matches!(self.next().await, Told::Stop) {}
+    }
+
     async fn next(&mut self) -> Told {
         tokio::select! {
+            biased;
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
             _ = self.hangup.recv() => Told::Reload,

@@ -2,12 +2,14 @@
 
 use crate::config::{SettingError, TlsFiles};
 use crate::peer_list::PeerNames;
+use crate::public::stream::Stream;
+use crate::world::{Way, World};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, ResolveServerName};
-use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -86,16 +88,32 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Settin
 }
 
 /// Connects to http and https URLs.
-pub type Connector = HttpsConnector<HttpConnector>;
+pub type Connector = HttpsConnector<Way>;
 
 /// A connector for calls to peers and to the app's events. `names` says by which name an address was
 /// found, so that its certificate is checked for that name.
-pub fn connector(config: Arc<ClientConfig>, names: PeerNames, connect_timeout_ms: u64) -> Connector {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(Duration::from_millis(connect_timeout_ms)));
-    HttpsConnector::new(http, config, false, Arc::new(ByName(names)))
+pub fn connector(world: World, config: Arc<ClientConfig>, names: PeerNames, connect_timeout_ms: u64) -> Connector {
+    HttpsConnector::new(Way::new(world, connect_timeout_ms), config, false, Arc::new(ByName(names)))
+}
+
+/// What a listener does with a connection that it accepted: nothing without `tls`, else the handshake,
+/// within so many milliseconds.
+///
+/// # Errors
+/// `TimedOut`: it took too long. Else what broke.
+pub async fn accept(stream: Stream, tls: Option<&TlsReloader>, within_ms: u64) -> io::Result<Stream> {
+    let (tcp, tls) = match (stream, tls) {
+        (stream, None) => return Ok(stream),
+        (Stream::Tcp(tcp), Some(tls)) => (tcp, tls),
+        (Stream::Tls(_) | Stream::Other(_), Some(_)) => {
+            return Err(io::Error::other("TLS is spoken over TCP alone"));
+        }
+    };
+    let handshake = tokio_rustls::TlsAcceptor::from(tls.current()).accept(tcp);
+    match tokio::time::timeout(Duration::from_millis(within_ms), handshake).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream?))),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Checks a certificate for the name that the peer list knows an address by, else for the host in the URL.

@@ -5,7 +5,8 @@ use crate::hub::Hub;
 use crate::keys::PrivateToken;
 use crate::public::stream::Stream;
 use crate::telemetry::Rejected;
-use crate::tls::TlsReloader;
+use crate::tls::{self, TlsReloader};
+use crate::world::Listener;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -14,7 +15,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
@@ -23,12 +23,12 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Serves the private API until the task is dropped. Beyond `--limit-private-connections` callers wait in
 /// the listen queue; what fails for one connection is that connection's alone.
-pub async fn serve(hub: Arc<Hub>, listener: TcpListener, tls: Option<TlsReloader>, token: Option<PrivateToken>) {
+pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>, token: Option<PrivateToken>) {
     let router = router(hub.clone(), token);
     let room = Arc::new(Semaphore::new(hub.config.limits.private_connections as usize));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let (tcp, remote) = match listener.accept().await {
+        let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a private connection");
@@ -38,7 +38,7 @@ pub async fn serve(hub: Arc<Hub>, listener: TcpListener, tls: Option<TlsReloader
         };
         let (hub, router, tls) = (hub.clone(), router.clone(), tls.clone());
         tokio::spawn(async move {
-            if let Some(stream) = open(&hub, tcp, remote, tls).await {
+            if let Some(stream) = open(&hub, stream, remote, tls).await {
                 converse(&hub, stream, remote, router).await;
             }
             drop(permit);
@@ -46,19 +46,15 @@ pub async fn serve(hub: Arc<Hub>, listener: TcpListener, tls: Option<TlsReloader
     }
 }
 
-async fn open(hub: &Hub, tcp: TcpStream, remote: SocketAddr, tls: Option<TlsReloader>) -> Option<Stream> {
-    // A failure here (the caller is gone already) shows at the first read.
-    drop(tcp.set_nodelay(true));
-    let Some(tls) = tls else { return Some(Stream::Tcp(tcp)) };
-    let handshake = tokio_rustls::TlsAcceptor::from(tls.current()).accept(tcp);
-    match tokio::time::timeout(Duration::from_millis(hub.config.limits.tls_ms), handshake).await {
-        Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
-        Ok(Err(error)) => {
-            tracing::debug!(%remote, %error, "TLS handshake on the private listener failed");
+async fn open(hub: &Hub, stream: Stream, remote: SocketAddr, tls: Option<TlsReloader>) -> Option<Stream> {
+    match tls::accept(stream, tls.as_ref(), hub.config.limits.tls_ms).await {
+        Ok(stream) => Some(stream),
+        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
             None
         }
-        Err(_) => {
-            hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
+        Err(error) => {
+            tracing::debug!(%remote, %error, "TLS handshake on the private listener failed");
             None
         }
     }

@@ -6,6 +6,7 @@ use crate::hub::Hub;
 use crate::message::Message;
 use crate::public::stream::Stream;
 use crate::telemetry::DialResult;
+use crate::world::host_and_port;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -17,7 +18,6 @@ use rustls::pki_types::ServerName;
 use std::time::Duration;
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::session::record::{Profile, Record};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Why the app's socket is not open.
@@ -147,19 +147,16 @@ pub(super) async fn dial(hub: &Hub, request: Request<Empty<Bytes>>) -> Result<Di
 async fn connect(hub: &Hub, request: Request<Empty<Bytes>>) -> Result<Dialled, DialError> {
     let unreachable = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
     let Some(app) = &hub.config.app else { return Err(DialError::Unreachable("no --app is set".into())) };
-    let host = app.host().unwrap_or_default().trim_matches(['[', ']']);
-    let secure = app.scheme_str() == Some("wss");
-    let port = app.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let tcp = TcpStream::connect((host, port)).await.map_err(|error| unreachable(&error))?;
-    tcp.set_nodelay(true).map_err(|error| unreachable(&error))?;
-    let stream = match (&hub.app.tls, secure) {
+    let (host, port) = host_and_port(app);
+    let stream = hub.world.connect(host.clone(), port).await.map_err(|error| unreachable(&error))?;
+    let stream = match (&hub.app.tls, app.scheme_str() == Some("wss")) {
         (Some(tls), true) => {
-            let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-            let tls = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, tcp).await;
+            let name = ServerName::try_from(host).map_err(|error| unreachable(&error))?;
+            let tls = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await;
             Stream::Other(Box::new(tls.map_err(|error| unreachable(&error))?))
         }
         (None, true) => return Err(DialError::Unreachable("TLS is not set up".into())),
-        (_, false) => Stream::Tcp(tcp),
+        (_, false) => stream,
     };
     upgrade(hub, stream, request).await
 }

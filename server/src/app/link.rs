@@ -143,10 +143,13 @@ impl Work {
             }
         };
         tokio::select! {
+            // In this order, so that one run of a simulation is like the next; nobody starves, for each turn
+            // of the loop looks at everything anew.
+            biased;
             posted = post => posted,
             dialled = dialled => Happened::Dialled(Box::new(dialled)),
-            step = step => Happened::Step(step),
             () = bell.rung.notified() => Happened::Look,
+            step = step => Happened::Step(step),
             () = late => Happened::Look,
         }
     }

@@ -37,6 +37,7 @@ use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::peer_list::PeerNames;
 use crate::tls::{self, Connector};
+use crate::world::World;
 use bytes::Bytes;
 use events::{Kind, Queue, Subject};
 use http_body_util::Full;
@@ -73,7 +74,7 @@ impl App {
     ///
     /// # Errors
     /// The system's certificate authorities cannot be used.
-    pub fn new(config: &Config) -> Result<Self, SettingError> {
+    pub fn new(config: &Config, world: &World) -> Result<Self, SettingError> {
         let limits = &config.limits;
         let asked = config.app.is_some() || config.app_events.is_some();
         let tls = if asked { Some(tls::client_config(None)?) } else { None };
@@ -82,7 +83,7 @@ impl App {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(Duration::from_millis(IDLE_MS))
                 .pool_max_idle_per_host(limits.app_posts as usize)
-                .build(tls::connector(tls, PeerNames::default(), limits.app_event_ms))
+                .build(tls::connector(world.clone(), tls, PeerNames::default(), limits.app_event_ms))
         });
         let permits = |count: u64| (count as usize).min(Semaphore::MAX_PERMITS);
         let posts = Arc::new(Semaphore::new(permits(limits.app_posts)));

@@ -7,6 +7,7 @@ pub mod claims;
 pub mod conn;
 pub mod fan;
 pub mod parking;
+mod registry;
 pub mod timers;
 
 use crate::app::App;
@@ -18,9 +19,10 @@ use crate::message::Message;
 use crate::peer::Peers;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::world::World;
 use cell::Cell;
 use conn::Conn;
-use dashmap::DashMap;
+use registry::Registry;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +39,8 @@ use tokio::time::{Duration, Instant};
 pub struct Hub {
     /// Settings.
     pub config: Config,
+    /// The time of day, chance, and the way to others.
+    pub world: World,
     /// Its persistent id.
     pub id: HubId,
     /// Its run.
@@ -65,8 +69,8 @@ pub struct Hub {
     pub timers: Timers,
     /// Claims of clients that came here for sessions that live elsewhere.
     pub claims: claims::Claims,
-    cells: DashMap<SessionId, Arc<Cell>>,
-    conns: DashMap<ConnectionId, Arc<Conn>>,
+    cells: Registry<SessionId, Arc<Cell>>,
+    conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
     tombstones: Mutex<Tombstones>,
     parked_for_good: AtomicBool,
@@ -85,6 +89,7 @@ impl std::fmt::Debug for Hub {
 #[allow(missing_docs, reason = "the fields of Hub, under the same names")]
 pub struct Parts {
     pub config: Config,
+    pub world: World,
     pub id: HubId,
     pub incarnation: Incarnation,
     pub mint: TokenMint,
@@ -106,9 +111,9 @@ impl Hub {
             fan: fan::Ledger::new(parts.incarnation, limits.ring_messages as usize, limits.ring_bytes as usize),
             index: fan::Index::default(),
             timers: Timers::default(),
-            claims: claims::Claims::counting_from(first_claim()),
-            cells: DashMap::new(),
-            conns: DashMap::new(),
+            claims: claims::Claims::counting_from(first_claim(&parts.world)),
+            cells: registry::ordered(),
+            conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
             tombstones: Mutex::default(),
             parked_for_good: AtomicBool::new(false),
@@ -116,6 +121,7 @@ impl Hub {
             started: Instant::now(),
             started_unix_ms: parts.started_unix_ms,
             config: parts.config,
+            world: parts.world,
             id: parts.id,
             incarnation: parts.incarnation,
             mint: parts.mint,
@@ -153,7 +159,7 @@ impl Hub {
     /// A random number for a new id.
     pub fn random(&self) -> u128 {
         let mut bytes = [0; 16];
-        crate::keys::fill_random(&mut bytes);
+        self.world.fill_random(&mut bytes);
         u128::from_le_bytes(bytes)
     }
 
@@ -402,9 +408,9 @@ impl Hub {
     }
 }
 
-fn first_claim() -> u64 {
+fn first_claim(world: &World) -> u64 {
     let mut bytes = [0; 8];
-    crate::keys::fill_random(&mut bytes);
+    world.fill_random(&mut bytes);
     // Room to count on, and below 2^53 for the JSON between hubs.
     u64::from_le_bytes(bytes) >> 12
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, SettingError};
 use crate::store::{DataDir, DataDirError};
+use crate::world::{self, World};
 use aws_lc_rs::hkdf;
 use base64::Engine;
 use base64::alphabet;
@@ -28,6 +29,8 @@ const BASE64: GeneralPurposeConfig =
 pub struct ClusterKeys {
     /// In the order of the file: the first seals, all open. Never empty.
     roots: Vec<hkdf::Prk>,
+    /// Where nonces and salts come from.
+    world: World,
 }
 
 /// Why there are no keys.
@@ -85,7 +88,22 @@ impl ClusterKeys {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
         let roots: Vec<hkdf::Prk> = secrets.into_iter().map(|secret| salt.extract(&secret)).collect();
         assert!(!roots.is_empty(), "at least one cluster key");
-        Self { roots }
+        Self { roots, world: world::system() }
+    }
+
+    /// The same keys; what is random in their use comes from this world.
+    pub fn in_world(self, world: &World) -> Self {
+        Self { world: world.clone(), ..self }
+    }
+
+    /// Where their nonces come from.
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Random bytes for a nonce.
+    pub(super) fn fill_random(&self, buffer: &mut [u8]) {
+        self.world.fill_random(buffer);
     }
 
     /// All root keys, the one that seals first.

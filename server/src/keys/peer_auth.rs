@@ -10,6 +10,7 @@
 
 use super::ClusterKeys;
 use super::replay_guard::{ReplayGuard, Stale};
+use crate::world::World;
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -70,6 +71,7 @@ pub struct PeerAuth {
     /// The first signs, all verify.
     keys: Arc<[hmac::Key]>,
     guard: Arc<Mutex<ReplayGuard>>,
+    world: World,
 }
 
 impl PeerAuth {
@@ -78,8 +80,9 @@ impl PeerAuth {
         let derive = |root: &hkdf::Prk| -> hmac::Key {
             root.expand(&[b"peer-auth"], hmac::HMAC_SHA256).expect("32 bytes are within what HKDF-SHA256 gives").into()
         };
-        let keys = keys.roots().iter().map(derive).collect();
-        Self { own, keys, guard: Arc::new(Mutex::new(ReplayGuard::new(PEER_AUTH_WINDOW_MS, NONCES_MAX))) }
+        let derived = keys.roots().iter().map(derive).collect();
+        let guard = Arc::new(Mutex::new(ReplayGuard::new(PEER_AUTH_WINDOW_MS, NONCES_MAX)));
+        Self { own, keys: derived, guard, world: keys.world().clone() }
     }
 
     /// Signs a call: puts the headers in, and answers with the nonce that the answer must fit.
@@ -94,7 +97,7 @@ impl PeerAuth {
         headers: &mut HeaderMap,
     ) -> PeerNonce {
         let mut random = [0; 16];
-        super::fill_random(&mut random);
+        self.world.fill_random(&mut random);
         let nonce = PeerNonce(u128::from_be_bytes(random));
         let parts = request_parts(method, path, to, now_unix_ms, nonce);
         headers.insert(TIME, HeaderValue::from(now_unix_ms));

@@ -37,7 +37,7 @@ impl Sealer {
     pub fn seal(&self, purpose: &str, plain: &[u8]) -> Vec<u8> {
         let mut head = [0; HEAD_BYTES];
         head[0] = VERSION;
-        super::fill_random(&mut head[1..]);
+        self.keys.fill_random(&mut head[1..]);
         let key = message_key(&self.keys.roots()[0], purpose, salt_of(&head));
         let mut body = plain.to_vec();
         let tag = key

@@ -70,6 +70,7 @@ impl Peers {
     async fn ask(&self, to: HubId, body: bytes::Bytes) -> Result<Result<Reply, CallError>, Failed> {
         let Some(url) = self.url_of(to) else { return Err(Failed::Unreachable("it is forgotten".into())) };
         tokio::select! {
+            biased;
             answer = self.post.send(&url, CALL, Some(to), body, ANSWER_MAX) => answer,
             () = self.lost_from_hearing(to) => Err(Failed::Timeout(self.call_time.as_millis() as u64)),
         }

@@ -31,8 +31,9 @@ use crate::config::{Config, SettingError};
 use crate::hub::Hub;
 use crate::keys::{ClusterKeys, PeerAuth};
 use crate::message::Message;
-use crate::peer_list::{PeerList, own_public_url, system_lookup};
+use crate::peer_list::{PeerList, own_public_url, world_lookup};
 use crate::telemetry::PeerResult;
+use crate::world::World;
 use http::Uri;
 use link::Link;
 use post::Post;
@@ -87,6 +88,19 @@ pub struct Peers {
     changed: Notify,
 }
 
+/// This hub, as its peers come to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// Its id.
+    pub hub: HubId,
+    /// Its run.
+    pub run: Incarnation,
+    /// The address of its public listener, as bound.
+    pub public: SocketAddr,
+    /// The address of its private listener, as bound.
+    pub private: SocketAddr,
+}
+
 /// Who there is, under one lock, held for a look or a step.
 #[derive(Debug)]
 struct Book {
@@ -101,20 +115,14 @@ impl std::fmt::Debug for Peers {
 }
 
 impl Peers {
-    /// The peers that the settings name. `public` and `private` are the addresses that were bound.
+    /// The peers that the settings name.
     ///
     /// # Errors
     /// A setting that is wrong, such as a CA file that cannot be read.
-    pub fn new(
-        config: &Config,
-        keys: &ClusterKeys,
-        own: HubId,
-        run: Incarnation,
-        public: SocketAddr,
-        private: SocketAddr,
-    ) -> Result<Self, SettingError> {
-        let list = PeerList::new(config, system_lookup());
-        let post = Post::new(config, PeerAuth::new(keys, own), list.names())?;
+    pub fn new(config: &Config, world: &World, keys: &ClusterKeys, own: Own) -> Result<Self, SettingError> {
+        let Own { hub: own, run, public, private } = own;
+        let list = PeerList::new(config, world_lookup(world.clone()));
+        let post = Post::new(config, world.clone(), PeerAuth::new(keys, own), list.names())?;
         let forget_after_ms = config.peer_forget_after_ms;
         Ok(Self {
             own,

@@ -4,13 +4,14 @@ use crate::config::{Config, SettingError};
 use crate::keys::{PeerAuth, PeerAuthError};
 use crate::peer_list::PeerNames;
 use crate::tls::{Connector, client_config, connector};
+use crate::world::World;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tidegate_protocol::control::Problem;
 use tidegate_protocol::id::HubId;
 
@@ -59,25 +60,31 @@ pub(super) struct Post {
     auth: PeerAuth,
     client: Client<Connector, Full<Bytes>>,
     body_bytes_max: usize,
+    world: World,
 }
 
 impl Post {
     /// # Errors
     /// `--peer-ca-file` cannot be read or holds no certificate.
-    pub(super) fn new(config: &Config, auth: PeerAuth, names: PeerNames) -> Result<Self, SettingError> {
+    pub(super) fn new(config: &Config, world: World, auth: PeerAuth, names: PeerNames) -> Result<Self, SettingError> {
         let tls = client_config(config.peer_ca_file.as_deref())?;
-        let connector = connector(tls, names, config.limits.peer_call_ms);
+        let connector = connector(world.clone(), tls, names, config.limits.peer_call_ms);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(config.limits.peer_calls as usize)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { auth, client, body_bytes_max: config.limits.peer_body_bytes as usize })
+        Ok(Self { auth, client, body_bytes_max: config.limits.peer_body_bytes as usize, world })
     }
 
     /// Who verifies what comes in.
     pub(super) fn auth(&self) -> &PeerAuth {
         &self.auth
+    }
+
+    /// The wall clock, as signatures need it.
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.world.unix_ms()
     }
 
     /// How long a body may be, either way.
@@ -118,7 +125,7 @@ impl Post {
             headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         }
         let mut request = request.body(Full::new(body.clone())).map_err(|error| invalid(&error))?;
-        let nonce = self.auth.sign_request(&Method::POST, path, to, &body, unix_ms(), request.headers_mut());
+        let nonce = self.auth.sign_request(&Method::POST, path, to, &body, self.unix_ms(), request.headers_mut());
         let answer = self.client.request(request).await.map_err(|error| Failed::Unreachable(root_cause(&error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, self.body_bytes_max).collect().await.map_err(|error| match error {
@@ -128,7 +135,7 @@ impl Post {
             error => Failed::Unreachable(error.to_string()),
         })?;
         let body = body.to_bytes();
-        let believed = self.auth.verify_response(nonce, head.status, &head.headers, &body, unix_ms());
+        let believed = self.auth.verify_response(nonce, head.status, &head.headers, &body, self.unix_ms());
         if !head.status.is_success() {
             return Err(refusal(head.status, &body));
         }
@@ -153,11 +160,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
-}
-
-/// The wall clock, as signatures need it.
-pub(super) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A base URL that another hub told, if it is one.

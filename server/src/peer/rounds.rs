@@ -5,7 +5,6 @@ use super::post::{Failed, base_url, json};
 use super::standing::{By, Fate, Heard, News};
 use super::wire::{HELLO, Hello};
 use crate::hub::Hub;
-use crate::keys::fill_random;
 use crate::peer_list::{PeerList, REFRESH_EVERY_MS, own_peer_url};
 use http::{StatusCode, Uri};
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,16 +72,15 @@ pub(super) async fn rounds(hub: Arc<Hub>) {
         let heard = peers.book().table.present().filter(|(_, peer)| peer.is_heard()).count();
         hub.metrics.peers.set(heard as f64);
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(ROUND_MS - JITTER_MS + random_below(2 * JITTER_MS))) => {}
+            biased;
+            () = tokio::time::sleep(Duration::from_millis(ROUND_MS - JITTER_MS + random_below(&hub, 2 * JITTER_MS))) => {}
             () = peers.nudge.notified() => tokio::time::sleep(Duration::from_millis(NUDGED_MS)).await,
         }
     }
 }
 
-fn random_below(bound: u64) -> u64 {
-    let mut bytes = [0; 8];
-    fill_random(&mut bytes);
-    u64::from_le_bytes(bytes) % bound
+fn random_below(hub: &Hub, bound: u64) -> u64 {
+    (hub.random() % u128::from(bound)) as u64
 }
 
 fn targets(peers: &Peers, round: u64) -> Vec<(Uri, Option<HubId>)> {

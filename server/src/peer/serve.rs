@@ -1,7 +1,7 @@
 //! What other hubs ask of this one: taken if it is signed, fresh and for us, answered with a signature.
 
 use super::calling;
-use super::post::{base_url, json, unix_ms};
+use super::post::{base_url, json};
 use super::rounds;
 use super::standing::{By, Heard};
 use super::wire::{self, Calling, Goodbye, Hello, Messages, Publish, Published, Taken};
@@ -58,7 +58,7 @@ where
         ));
     };
     let path = head.uri.path_and_query().map_or(head.uri.path(), |path| path.as_str());
-    let nonce = match peers.post.auth().verify_request(&head.method, path, &head.headers, &body, unix_ms()) {
+    let nonce = match peers.post.auth().verify_request(&head.method, path, &head.headers, &body, peers.post.unix_ms()) {
         Ok(nonce) => nonce,
         Err(error) => return not_believed(&hub, &error),
     };
@@ -72,7 +72,7 @@ where
         }
     };
     let mut response = answer(status, kind, body.clone());
-    hub.peers.post.auth().sign_response(nonce, status, &body, unix_ms(), response.headers_mut());
+    peers.post.auth().sign_response(nonce, status, &body, peers.post.unix_ms(), response.headers_mut());
     response
 }
 

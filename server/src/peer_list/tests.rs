@@ -137,7 +137,7 @@ async fn the_list_has_a_limit() {
 
 #[tokio::test]
 async fn the_system_knows_localhost() {
-    let found = system_lookup()("localhost".into(), 7).await.expect("localhost");
+    let found = world_lookup(crate::world::system())("localhost".into(), 7).await.expect("localhost");
     assert!(found.iter().all(|at| at.ip().is_loopback() && at.port() == 7), "{found:?}");
 }
 

@@ -72,8 +72,8 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Above every earlier run of this hub, also when the clock went back, and unlike any other hub's.
-fn next_incarnation(last: Option<Incarnation>, now_unix_ms: u64, random: Random<'_>) -> Incarnation {
+/// The next run of a hub: above every earlier one, also when the clock went back, and unlike any other hub's.
+pub fn next_incarnation(last: Option<Incarnation>, now_unix_ms: u64, random: Random<'_>) -> Incarnation {
     let mut drawn = [0; 8];
     random(&mut drawn);
     let low = u64::from_le_bytes(drawn) & ((1 << INCARNATION_RANDOM_BITS) - 1);

@@ -1,10 +1,10 @@
-//! The writer thread: calls that wait at the same time share one sync.
+//! The writer: calls that wait at the same time share one sync.
 
 use super::StoreError;
 use super::index::RecordState;
 use super::log::{Log, Unit};
 use super::record::Kind;
-use super::writer::{Answer, Call, ParkOutcome, Parked, PendingPark};
+use super::writer::{Answer, Call, ParkOutcome, Parked, Pause, PendingPark};
 use std::collections::BTreeSet;
 use std::mem;
 use tidegate_protocol::id::SessionId;
@@ -14,40 +14,63 @@ use tokio::sync::mpsc;
 pub(super) fn run(mut log: Log, mut calls: mpsc::Receiver<Call>) {
     let mut held = None;
     while let Some(first) = held.take().or_else(|| calls.blocking_recv()) {
-        match first {
-            Call::Close { answer } => {
-                // From here on calls are refused, those in the queue too.
-                drop(calls);
-                let _ = answer.send(log.finish());
-                return;
-            }
-            Call::Park { batch, pending, answer } => {
-                let mut parks = Parks::new();
-                parks.add(&mut log, batch, pending, answer);
-                held = more(&mut log, &mut calls, |log, call| match call {
-                    Call::Park { batch, pending, answer } => {
-                        parks.add(log, batch, pending, answer);
-                        None
-                    }
-                    other => Some(other),
-                });
-                parks.finish(&mut log);
-            }
-            Call::Mark { kind, sessions, answer } => {
-                let mut marks = Marks::default();
-                marks.add(&log, kind, &sessions, answer);
-                held = more(&mut log, &mut calls, |log, call| match call {
-                    Call::Mark { kind, sessions, answer } => {
-                        marks.add(log, kind, &sessions, answer);
-                        None
-                    }
-                    other => Some(other),
-                });
-                marks.finish(&mut log);
-            }
-        }
-        log.compact_if_worth();
+        held = turn(&mut log, &mut calls, first);
     }
+}
+
+/// The same as a task of the runtime that calls it: the disk's time is slept, and its work done in between.
+pub(super) async fn run_as_task(mut log: Log, mut calls: mpsc::Receiver<Call>, mut pause: Pause) {
+    let mut held = None;
+    loop {
+        let first = match held.take() {
+            Some(first) => Some(first),
+            None => calls.recv().await,
+        };
+        let Some(first) = first else { return };
+        tokio::time::sleep(pause()).await;
+        held = turn(&mut log, &mut calls, first);
+    }
+}
+
+/// One call and those like it that wait behind it; gives the one that is next, if it was taken already.
+fn turn(log: &mut Log, calls: &mut mpsc::Receiver<Call>, first: Call) -> Option<Call> {
+    let held = match first {
+        Call::Close { answer } => {
+            // From here on calls are refused, those in the queue too.
+            calls.close();
+            while calls.try_recv().is_ok() {}
+            let _ = answer.send(log.finish());
+            return None;
+        }
+        Call::Park { batch, pending, answer } => {
+            let mut parks = Parks::new();
+            parks.add(log, batch, pending, answer);
+            let held = more(log, calls, |log, call| match call {
+                Call::Park { batch, pending, answer } => {
+                    parks.add(log, batch, pending, answer);
+                    None
+                }
+                other => Some(other),
+            });
+            parks.finish(log);
+            held
+        }
+        Call::Mark { kind, sessions, answer } => {
+            let mut marks = Marks::default();
+            marks.add(log, kind, &sessions, answer);
+            let held = more(log, calls, |log, call| match call {
+                Call::Mark { kind, sessions, answer } => {
+                    marks.add(log, kind, &sessions, answer);
+                    None
+                }
+                other => Some(other),
+            });
+            marks.finish(log);
+            held
+        }
+    };
+    log.compact_if_worth();
+    held
 }
 
 /// Hands over what else waits, until `join` gives a call back, which is then the next to do.

@@ -33,12 +33,12 @@ mod tests_damage;
 #[cfg(test)]
 mod tests_store;
 
-pub use dir::{DataDir, DataDirError, Random};
+pub use dir::{DataDir, DataDirError, Random, next_incarnation};
 pub use disk::{Disk, RealDisk};
 pub use error::StoreError;
 pub use index::{RecordState, Stats};
 pub use scan::Recovered;
-pub use writer::{ParkOutcome, Parked, Store};
+pub use writer::{ParkOutcome, Parked, Pause, Store, Writer};
 
 /// Name of the log inside the data directory.
 pub const LOG_NAME: &str = "sessions.log";

@@ -7,6 +7,7 @@ use super::record::Kind;
 use super::{Disk, Limits, Recovered, Seal, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate_protocol::id::SessionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -73,6 +74,25 @@ pub struct Store {
     reads: Arc<Semaphore>,
     // Parks on their way to the index. While there are any, what is not in the index may be about to be.
     parks: Arc<AtomicUsize>,
+    reading: Reading,
+}
+
+/// How long the disk takes for the next group, asked before each.
+pub type Pause = Box<dyn FnMut() -> Duration + Send>;
+
+/// Who writes.
+pub enum Writer {
+    /// A thread of its own, since a real disk blocks.
+    Thread,
+    /// A task of the runtime that opens the store, for disks in memory: a simulation must not depend on
+    /// the system's threads. Bodies are read at once then.
+    Task(Pause),
+}
+
+#[derive(Clone, Copy)]
+enum Reading {
+    OffTheRuntime,
+    AtOnce,
 }
 
 impl Store {
@@ -80,15 +100,36 @@ impl Store {
     ///
     /// Errors: the disk refuses, or a newer release wrote the log. Damage is no error; it is in [`Recovered`].
     pub fn open(disk: Arc<dyn Disk>, seal: Arc<dyn Seal>, limits: Limits) -> Result<(Self, Recovered), StoreError> {
+        Self::open_with(disk, seal, limits, Writer::Thread)
+    }
+
+    /// As [`Store::open`], with a writer of the caller's choice.
+    ///
+    /// Errors: as there.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        seal: Arc<dyn Seal>,
+        limits: Limits,
+        writer: Writer,
+    ) -> Result<(Self, Recovered), StoreError> {
         let queue_permits = (limits.queue_bytes_max as usize / PERMIT_BYTES).max(1) as u32;
         let (queue, calls) = mpsc::channel(limits.queue_calls_max.max(1));
         let reads = Arc::new(Semaphore::new(limits.reads_max.max(1)));
         let (log, recovered) = Log::open(disk, seal, limits)?;
         let shared = Arc::clone(&log.shared);
-        let thread = std::thread::Builder::new().name("tidegate-store".to_owned());
-        thread.spawn(move || group::run(log, calls)).map_err(StoreError::disk("start the writer thread"))?;
+        let reading = match writer {
+            Writer::Thread => {
+                let thread = std::thread::Builder::new().name("tidegate-store".to_owned());
+                thread.spawn(move || group::run(log, calls)).map_err(StoreError::disk("start the writer thread"))?;
+                Reading::OffTheRuntime
+            }
+            Writer::Task(pause) => {
+                tokio::spawn(group::run_as_task(log, calls, pause));
+                Reading::AtOnce
+            }
+        };
         let queue_bytes = Arc::new(Semaphore::new(queue_permits as usize));
-        Ok((Self { shared, queue, queue_bytes, queue_permits, reads, parks: Arc::default() }, recovered))
+        Ok((Self { shared, queue, queue_bytes, queue_permits, reads, parks: Arc::default(), reading }, recovered))
     }
 
     /// Parks sessions. Those in `durable` are synced, and survive a crash from here on; for the others nothing has changed.
@@ -155,6 +196,9 @@ impl Store {
     pub async fn read(&self, session: SessionId) -> Result<Option<(RecordState, Vec<u8>)>, StoreError> {
         let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
+        if let Reading::AtOnce = self.reading {
+            return shared.read(session);
+        }
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             shared.read(session)

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn listening(bench: &Bench, tls: Option<TlsReloader>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(super::super::serve(bench.hub.clone(), listener, tls, None));
+    tokio::spawn(super::super::serve(bench.hub.clone(), listener.into(), tls, None));
     address
 }
 

@@ -17,7 +17,7 @@ use crate::hub::cell::Cell;
 use crate::hub::{Hub, Parts};
 use crate::keys::{ClusterKeys, PrivateToken, Sealer, TokenMint, fill_random};
 use crate::message::Message;
-use crate::peer::Peers;
+use crate::peer::{Own, Peers};
 use crate::store::{DataDir, Limits, Store};
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -70,14 +70,17 @@ async fn bench_with(flags: &[&str], token: Option<PrivateToken>) -> Bench {
     let (store, _) =
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty store");
     let (public, private) = (SocketAddr::from(([127, 0, 0, 1], 1)), config.private);
+    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: public, private: private };
+    let world = crate::world::system();
     let hub = Hub::new(Parts {
+        world: world.clone(),
         id: data_dir.hub(),
         incarnation: data_dir.incarnation(),
         mint: TokenMint::new(&keys),
         auth: Auth::new(&config.auth, config.limits.channels_per_session).expect("no auth"),
         metrics: Metrics::new(1),
-        app: App::new(&config).expect("no app"),
-        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), public, private).expect("no peers"),
+        app: App::new(&config, &world).expect("no app"),
+        peers: Peers::new(&config, &world, &keys, own).expect("no peers"),
         drain: Driver::default(),
         store,
         private,

@@ -10,7 +10,7 @@ use crate::hub::conn::{Conn, Order};
 use crate::hub::{Hub, Parts, act};
 use crate::keys::{ClusterKeys, Sealer, TokenMint, fill_random};
 use crate::message::Message;
-use crate::peer::Peers;
+use crate::peer::{Own, Peers};
 use crate::store::{DataDir, Limits, Store};
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -196,14 +196,17 @@ pub(super) async fn hub(options: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
     let (store, _) =
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
     let address = "127.0.0.1:8081".parse().expect("an address");
+    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: address, private: address };
+    let world = crate::world::system();
     let hub = Hub::new(Parts {
+        world: world.clone(),
         id: data_dir.hub(),
         incarnation: data_dir.incarnation(),
         mint: TokenMint::new(&keys),
         auth: Auth::new(&config.auth, config.limits.channels_per_session).expect("no auth"),
         metrics: Metrics::new(0),
-        app: App::new(&config).expect("an app"),
-        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), address, address).expect("no peers"),
+        app: App::new(&config, &world).expect("an app"),
+        peers: Peers::new(&config, &world, &keys, own).expect("no peers"),
         drain: Driver::default(),
         store,
         private: address,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::keys::{PEER_AUTH_WINDOW_MS, PeerAuth};
-use crate::peer::post::{json, unix_ms};
+use crate::peer::post::json;
 use crate::peer::wire::{GOODBYE, Goodbye, HELLO, MESSAGES, Messages};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};

@@ -13,7 +13,7 @@ use crate::hub::cell::Cell;
 use crate::hub::{Hub, Parts};
 use crate::keys::{ClusterKeys, Sealer, TokenMint, fill_random};
 use crate::message::Message;
-use crate::peer::Peers;
+use crate::peer::{Own, Peers};
 use crate::store::{DataDir, Limits, Store};
 use crate::telemetry::Metrics;
 use std::ffi::OsString;
@@ -78,8 +78,12 @@ impl Stage {
     }
 }
 
+fn unix_ms() -> u64 {
+    crate::world::system().unix_ms()
+}
+
 async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
-    let now = super::post::unix_ms();
+    let now = unix_ms();
     let data_dir =
         DataDir::open(path, PATIENCE, now, &mut |bytes: &mut [u8]| fill_random(bytes)).await.expect("a data directory");
     let keys = ClusterKeys::for_hub(&config, &data_dir).expect("a key");
@@ -87,15 +91,17 @@ async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
     let listener = tokio::net::TcpListener::bind(config.private).await.expect("a free port");
     let private = listener.local_addr().expect("it is bound");
+    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: private, private: private };
+    let world = crate::world::system();
     let hub = Hub::new(Parts {
+        world: world.clone(),
         id: data_dir.hub(),
         incarnation: data_dir.incarnation(),
         mint: TokenMint::new(&keys),
         auth: Auth::new(&config.auth, config.limits.channels_per_session).expect("no authentication"),
         metrics: Metrics::new(now),
-        app: App::new(&config).expect("no app"),
-        peers: Peers::new(&config, &keys, data_dir.hub(), data_dir.incarnation(), private, private)
-            .expect("right settings"),
+        app: App::new(&config, &world).expect("no app"),
+        peers: Peers::new(&config, &world, &keys, own).expect("right settings"),
         drain: Driver::default(),
         store,
         private,
