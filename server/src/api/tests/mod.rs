@@ -70,7 +70,7 @@ async fn bench_with(flags: &[&str], token: Option<PrivateToken>) -> Bench {
     let (store, _) =
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty store");
     let (public, private) = (SocketAddr::from(([127, 0, 0, 1], 1)), config.private);
-    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: public, private: private };
+    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public, private };
     let world = crate::world::system();
     let hub = Hub::new(Parts {
         world: world.clone(),

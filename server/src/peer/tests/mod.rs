@@ -91,7 +91,7 @@ async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty log");
     let listener = tokio::net::TcpListener::bind(config.private).await.expect("a free port");
     let private = listener.local_addr().expect("it is bound");
-    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: private, private: private };
+    let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public: private, private };
     let world = crate::world::system();
     let hub = Hub::new(Parts {
         world: world.clone(),
