@@ -34,7 +34,7 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
         Err(failure) => {
             // Only these leave it open whether the hub has begun.
             run.asked.set(matches!(failure, Failure::Silent { .. } | Failure::Vanished(_) | Failure::Garbage(_)));
-            return run.failed(&failure);
+            return run.failed(task, &failure);
         }
     };
     if status.joined == Some(true) {
@@ -44,7 +44,7 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
         });
     }
     let rest_settle_ms = (*task == Task::Rest).then(|| millis(run.settings.settle));
-    Watching { run, watch: Watch::new(rest_settle_ms), started: Instant::now(), broke: false }
+    Watching { run, task, watch: Watch::new(rest_settle_ms), started: Instant::now(), broke: false }
         .until_the_end(status)
         .await
 }
@@ -70,6 +70,7 @@ fn announce(run: &Run, task: &Task) {
 /// The loop around [`Watch`].
 struct Watching<'a> {
     run: &'a Run,
+    task: &'a Task,
     watch: Watch,
     started: Instant,
     /// Whether the connection broke on the way; then a drain that is gone went with the hub.
@@ -141,7 +142,7 @@ impl Watching<'_> {
                     &format!("{hub}: the hub vanished in the middle: nothing listens there any more"),
                 )
             }
-            other => self.run.failed(other),
+            other => self.run.failed(self.task, other),
         };
         self.run.with_last(ending)
     }

@@ -20,7 +20,7 @@ pub(crate) async fn ask(run: &Run, task: &Task) -> Ending {
         Task::Cancel | Task::Serve => serve(run).await,
         Task::Status | Task::Drain | Task::Rest | Task::Nothing(_) => status(run).await,
     };
-    done.unwrap_or_else(|failure| run.failed(&failure))
+    done.unwrap_or_else(|failure| run.failed(task, &failure))
 }
 
 async fn plan(run: &Run) -> Result<Ending, Failure> {

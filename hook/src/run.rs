@@ -3,7 +3,7 @@
 use crate::client::Api;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::lifecycle::Deployment;
+use crate::lifecycle::{Deployment, Task};
 use crate::output::{Mode, Output};
 use crate::settings::Settings;
 use crate::summary;
@@ -61,14 +61,14 @@ impl Ending {
 impl Run {
     /// How a call that failed ends the run. Nobody listening is only a warning, for then there is
     /// nothing to drain, and failing would block the very deployment that repairs it.
-    pub(crate) fn failed(&self, failure: &Failure) -> Ending {
+    pub(crate) fn failed(&self, task: &Task, failure: &Failure) -> Ending {
         let hub = &self.settings.hub;
         match failure {
             Failure::NothingListens if self.settings.require_hub => {
                 Ending::say(Exit::Unanswered, &format!("{hub}: nothing listens there, and --require-hub is set"))
             }
             Failure::NothingListens => {
-                Ending::say(Exit::Done, &format!("warning: {hub}: nothing listens there, so there is nothing to do"))
+                Ending::say(Exit::Done, &format!("warning: {hub}: nothing listens there, {}", absence(task)))
             }
             Failure::Refused { status: 422, detail } => {
                 Ending::say(Exit::Usage, &format!("{hub}: the hub cannot carry out this policy: {detail}"))
@@ -167,5 +167,16 @@ impl Run {
         if self.output.mode() == Mode::Json {
             self.output.object(&Report { event, report: raw });
         }
+    }
+}
+
+/// What it means for each command that no hub is there. Nothing was asked, so nothing more is claimed.
+const fn absence(task: &Task) -> &'static str {
+    match task {
+        Task::Drain | Task::Rest | Task::Nothing(_) => "so there is nothing to drain",
+        Task::Plan => "so there are no sessions to plan for; a drain would end at once",
+        Task::Status => "so there is no status; is the hub running, and is this its --private address?",
+        Task::Report => "so no report can be read; the hub keeps the last one in its data directory",
+        Task::Cancel | Task::Serve => "so no drain is under way there that could be called off",
     }
 }

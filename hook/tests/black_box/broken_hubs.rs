@@ -18,6 +18,25 @@ fn nobody_listening_is_a_warning_for_there_is_nothing_to_drain() {
 }
 
 #[test]
+fn each_command_says_what_is_true_for_it_when_nobody_listens() {
+    let url = nobody();
+    let expected = [
+        ("drain", "so there is nothing to drain"),
+        ("plan", "so there are no sessions to plan for"),
+        ("status", "so there is no status"),
+        ("report", "so no report can be read"),
+        ("cancel", "so no drain is under way"),
+    ];
+    for (command, words) in expected {
+        let run = Agent::shell(&[command], &url).run().expect(0);
+        let said = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("warning: ") && said.contains(words), "{command}: {run:#?}");
+        assert!(!said.contains("nothing to do"), "{command}: {run:#?}");
+        Agent::shell(&[command, "--require-hub"], &url).run().expect(5).says(&["--require-hub is set"]);
+    }
+}
+
+#[test]
 fn nobody_listening_exits_5_where_a_hub_is_required() {
     Agent::event("BeforeBlockTraffic", &nobody())
         .setting("require_hub = true")
