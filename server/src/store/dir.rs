@@ -21,6 +21,8 @@ const INCARNATION_NAME: &str = "incarnation";
 const INCARNATION_RANDOM_BITS: u32 = 20;
 /// How often a process that waits for the directory looks again.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
+/// How often it says that it waits.
+const LOCK_SAID_EVERY: Duration = Duration::from_secs(10);
 /// Most bytes that a small file may have; the lock's, the ids', a key's are far below.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -82,8 +84,8 @@ pub fn next_incarnation(last: Option<Incarnation>, now_unix_ms: u64, random: Ran
 }
 
 impl DataDir {
-    /// Opens the directory, made with mode 0700 if there is none, and locks it. If another process has it, says so in the log and waits
-    /// for it, at most `wait`; dropping the future ends the wait too. `now_unix_ms` is the wall clock, for the incarnation.
+    /// Opens the directory, made with mode 0700 if there is none, and locks it. If another process has it, says so in the log, at once and
+    /// every ten seconds, and waits for it, at most `wait`; dropping the future ends the wait too. `now_unix_ms` is the wall clock, for the incarnation.
     ///
     /// Errors: see [`DataDirError`].
     pub async fn open(path: &Path, wait: Duration, now_unix_ms: u64, random: Random<'_>) -> Result<Self, DataDirError> {
@@ -185,32 +187,45 @@ async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
     options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
     let mut file = options.open(&path).map_err(io_error(&path, "open the lock"))?;
     let since = Instant::now();
-    let mut said = false;
+    let mut said_at = None;
     loop {
         match file.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(io_error(&path, "lock it")(error)),
         }
-        let holder = read_small(&path)?.and_then(|text| text.trim().parse::<u32>().ok());
-        let holder = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
         let waited = since.elapsed();
         if waited >= wait {
+            let holder = holder(&path)?;
             return Err(DataDirError::InUse { path: dir.to_owned(), holder, waited_ms: waited.as_millis() });
         }
-        if !said {
-            tracing::warn!(path = %dir.display(), wait_ms = wait.as_millis() as u64, "the data directory is in use by {holder}; waiting for it to end");
-            said = true;
+        if said_at.is_none_or(|at| waited.saturating_sub(at) >= LOCK_SAID_EVERY) {
+            tracing::warn!(
+                waited_s = waited.as_secs(),
+                gives_up_after_s = wait.as_secs(),
+                "--data-dir {} is in use by {}: this hub does not serve, it waits for that process to end. \
+                 Stop that process, or stop this one and give it another --data-dir",
+                dir.display(),
+                holder(&path)?
+            );
+            said_at = Some(waited);
         }
         tokio::time::sleep(LOCK_RETRY.min(wait - waited)).await;
     }
-    if said {
-        tracing::info!(path = %dir.display(), waited_ms = since.elapsed().as_millis() as u64, "the data directory is free now");
+    if said_at.is_some() {
+        tracing::info!("--data-dir {} is free now, after {} s", dir.display(), since.elapsed().as_secs());
     }
     // Only so that the next one can name us; it need not be durable.
     let named = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
     named.map_err(io_error(&path, "write to the lock"))?;
     Ok(file)
+}
+
+/// Who has the lock, as far as the file tells. It may still name an earlier process, so one that is gone is not named.
+fn holder(lock: &Path) -> Result<String, DataDirError> {
+    let pid = read_small(lock)?.and_then(|text| text.trim().parse::<u32>().ok());
+    let lives = |pid: &u32| !Path::new("/proc/self").exists() || Path::new("/proc").join(pid.to_string()).exists();
+    Ok(pid.filter(lives).map_or("another process".to_owned(), |pid| format!("process {pid}")))
 }
 
 fn read_small(path: &Path) -> Result<Option<String>, DataDirError> {

@@ -196,6 +196,40 @@ async fn a_second_process_waits_for_the_directory_and_gets_it_when_the_first_end
     assert!(second.incarnation() > incarnation);
 }
 
+/// What is logged on this thread while it lives.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_waits_for_the_directory_says_so_at_once_and_every_ten_seconds() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _listening = tracing::subscriber::set_default(log);
+    let temp = tempfile::tempdir().expect("a directory");
+    let _first = dir(temp.path(), 1).await.expect("opens");
+    let refused = DataDir::open(temp.path(), Duration::from_secs(25), 1, &mut |bytes| bytes.fill(1)).await;
+    refused.expect_err("in use all the time");
+    let text = String::from_utf8(logged.0.lock().expect("no panic").clone()).expect("logs are text");
+    let expected = format!(
+        "--data-dir {} is in use by process {}: this hub does not serve",
+        temp.path().display(),
+        std::process::id()
+    );
+    assert_eq!(text.matches(&expected).count(), 3, "at 0, 10 and 20 s: {text}");
+}
+
 #[tokio::test]
 async fn each_start_has_a_higher_incarnation_even_if_the_clock_went_back() {
     let temp = tempfile::tempdir().expect("a directory");
