@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::Kitchen;
-use crate::guests::{Arrival, EventKey, Full};
+use crate::guests::{Arrival, Brought, EventKey, Full};
 use crate::table::Table;
 
 /// How many bytes one event may have: the largest state as base64, and room for the rest.
@@ -30,6 +30,8 @@ pub(crate) struct Event {
     hub: Option<String>,
     /// In `reset`: the session that this one replaces.
     replaces: Option<String>,
+    /// In `resumed` and `reset`: what led to it.
+    why: Option<String>,
     /// In `resumed` and `reset`: what this kitchen, or another instance of it, gave in `moving`.
     state_base64: Option<String>,
 }
@@ -40,7 +42,10 @@ impl Event {
     }
 
     fn arrival(&self, now_ms: u64) -> Arrival {
-        Arrival { hub: self.hub.clone(), table: self.table(now_ms) }
+        // The hub holds what was given to it last, in a `moving` long ago; the table here has lived on since.
+        let socket_lost = self.why.as_deref() == Some("socket_lost");
+        let brought = if socket_lost { Brought::Older } else { Brought::Newer };
+        Arrival { hub: self.hub.clone(), table: self.table(now_ms), brought }
     }
 
     /// The table that the event brings. A state that cannot be read is reported and counts as none: the session goes

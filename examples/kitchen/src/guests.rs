@@ -33,6 +33,18 @@ pub struct Arrival {
     pub hub: Option<String>,
     /// The table that it brings; without one it goes on with what is still here.
     pub table: Option<Table>,
+    /// What the table that it brings is worth beside one that is still here.
+    pub brought: Brought,
+}
+
+/// What a table that the hub brings is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Brought {
+    /// The session was elsewhere: the table is newer than what is still here.
+    #[default]
+    Newer,
+    /// Only the socket was lost: what is still here is newer, and the table is for a kitchen that was started anew.
+    Older,
 }
 
 /// Where the table of one session stands.
@@ -151,8 +163,10 @@ impl Guests {
     /// [`Full`] when the session is unknown and there is no room.
     pub fn resumed(&self, session: &str, key: EventKey, arrival: Arrival) -> Result<(), Full> {
         let now_ms = self.now_ms();
-        let Arrival { hub, table } = arrival;
-        if table.is_none() && self.find(session).is_none() {
+        let Arrival { hub, table, brought } = arrival;
+        let known = self.find(session).is_some();
+        let table = table.filter(|_| !known || brought == Brought::Newer);
+        if table.is_none() && !known {
             return Ok(());
         }
         self.lay(session, |guest| {

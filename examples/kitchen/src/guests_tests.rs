@@ -7,7 +7,7 @@ fn kitchen() -> Arc<Guests> {
 }
 
 fn bringing(table: Table) -> Arrival {
-    Arrival { hub: Some("h1".to_owned()), table: Some(table) }
+    Arrival { hub: Some("h1".to_owned()), table: Some(table), ..Arrival::default() }
 }
 
 fn orders(serving: &Serving) -> Vec<String> {
@@ -69,7 +69,7 @@ async fn a_session_that_comes_back_after_a_failed_handover_has_its_tickets_with_
         drop(serving);
         let state = here.moving("s", (1, 4)).await.expect("nobody serves it");
         let table = with_state.then(|| Table::unpack(&state, here.now_ms()).expect("our bytes"));
-        here.resumed("s", (1, 5), Arrival { hub: None, table }).expect("room");
+        here.resumed("s", (1, 5), Arrival { table, ..Arrival::default() }).expect("room");
         let (serving, _) = here.serve("s").expect("room");
         assert_eq!(orders(&serving), ["soup"], "with_state: {with_state}");
     }
@@ -96,6 +96,24 @@ async fn a_session_may_leave_and_return_even_when_the_other_hub_counted_its_even
     here.resumed("s", (1, 2), bringing(table)).expect("room");
     let (serving, _) = here.serve("s").expect("room");
     assert_eq!(orders(&serving), ["pasta"], "what it did elsewhere counts, not what was packed here");
+}
+
+#[tokio::test]
+async fn a_socket_that_was_lost_does_not_bring_back_an_older_table() {
+    let here = kitchen();
+    here.resumed("s", (1, 1), bringing(Table::default())).expect("room");
+    let (serving, _) = here.serve("s").expect("room");
+    order(&serving, "soup");
+    drop(serving);
+    let lost = || Arrival { brought: Brought::Older, ..bringing(Table::default()) };
+    here.resumed("s", (1, 2), lost()).expect("room");
+    let (serving, _) = here.serve("s").expect("room");
+    assert_eq!(orders(&serving), ["soup"], "the table here is newer than what the hub was last given");
+
+    let anew = kitchen();
+    anew.resumed("s", (1, 2), lost()).expect("room");
+    let (_serving, known) = anew.serve("s").expect("room");
+    assert!(known, "a kitchen that was started anew has nothing better than the table that the hub brings");
 }
 
 #[tokio::test]
