@@ -49,7 +49,7 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
     /// The subprotocols that the client's application offers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "subprotocols")]
     pub protocols: Vec<String>,
     /// A JWT, with `--auth jwt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +74,31 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 
 fn offset<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
     whole(from).map(Offset)
+}
+
+/// Most subprotocols that a `hello` may name.
+pub const PROTOCOLS_MAX: usize = 16;
+/// Longest name of one, in bytes.
+pub const PROTOCOL_BYTES_MAX: usize = 128;
+
+/// They become a header of the request to the app, so each must be a token as HTTP has it (RFC 9110, 5.6.2).
+fn subprotocols<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    const SHOWN_CHARS_MAX: usize = 24;
+    let names = Vec::<String>::deserialize(from)?;
+    if names.len() > PROTOCOLS_MAX {
+        return Err(D::Error::custom(format!("hello.protocols has {} names: at most {PROTOCOLS_MAX}", names.len())));
+    }
+    let is_token_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_token = |name: &String| (1..=PROTOCOL_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_token_char);
+    match names.iter().find(|name| !is_token(name)) {
+        None => Ok(names),
+        Some(bad) => {
+            let shown: String = bad.chars().take(SHOWN_CHARS_MAX).collect();
+            Err(D::Error::custom(format!(
+                "hello.protocols: {shown:?} is no HTTP token of 1 to {PROTOCOL_BYTES_MAX} bytes"
+            )))
+        }
+    }
 }
 
 /// What a client says. Unknown fields are ignored, unknown types refused.

@@ -19,8 +19,7 @@ use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 
-/// The longest list of subprotocols, and the longest language tag, that a hello may carry.
-const PROTOCOLS_MAX: usize = 16;
+/// The longest language tag that a hello may carry.
 const LANGUAGE_BYTES_MAX: usize = 35;
 /// What a newcomer is told to wait when the hub is full of sessions, in milliseconds.
 const FULL_RETRY_MS: u64 = 2_000;
@@ -29,11 +28,9 @@ const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
-    if hello.protocols.len() > PROTOCOLS_MAX
-        || hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX)
-    {
+    if hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX) {
         hub.metrics.rejected.of(Rejected::Protocol).increment(1);
-        conn.close(Close::ProtocolError, "hello: too many protocols, or a language that is no tag");
+        conn.close(Close::ProtocolError, format!("hello.language is no tag of at most {LANGUAGE_BYTES_MAX} bytes"));
         return;
     }
     match &hello.token {

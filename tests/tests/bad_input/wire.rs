@@ -2,7 +2,7 @@
 
 use crate::bystander::Scene;
 use serde_json::{Value, json};
-use tidegate_tests::{Heard, RawClient, Setup, wait_until, within};
+use tidegate_tests::{FakeApp, Heard, RawClient, Setup, wait_until, within};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 /// What a bad client does.
@@ -101,6 +101,23 @@ async fn every_frame_of_the_specifications_list_of_wrong_ones_is_closed_with_450
         }
     }
     scene.nobody_noticed("all wrong frames").await;
+}
+
+#[tokio::test]
+async fn subprotocols_that_are_no_tokens_never_reach_the_app_as_a_header() {
+    let app = FakeApp::echo().await;
+    let hub = Setup::new("A").app(&app.address).start().await;
+    for bad in ["chat\r\nx-evil: 1", "a\u{1}b", "two words", "a,b", "", "caf\u{e9}"] {
+        let hello = frame(&json!({"type": "hello", "protocols": ["chat", bad]}));
+        let (code, reason) = end_of(&hub.url("/chat"), Say::First(hello)).await;
+        assert_eq!(code, Some(4500), "{bad:?}: {reason}");
+        assert!(reason.contains("hello.protocols"), "{bad:?}: {reason}");
+    }
+    assert_eq!(app.upgrades().len(), 0, "the app was never asked");
+    let mut good = RawClient::open(&hub.url("/chat")).await;
+    good.frame(&json!({"type": "hello", "protocols": ["chat", "x!#$%&'*+-.^_`|~9"]})).await;
+    good.expect("welcome").await;
+    assert_eq!(app.upgrades()[0].1["sec-websocket-protocol"], "chat, x!#$%&'*+-.^_`|~9");
 }
 
 #[tokio::test]
