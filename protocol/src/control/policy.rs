@@ -1,6 +1,6 @@
 //! What a drain is asked to do, and the same with every default filled in.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,7 +73,11 @@ pub struct GateRequest {
 
 /// Body of `POST /v1/drain` and `POST /v1/drain/plan`; everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object of policy fields, all optional, such as {\"notice_ms\":15000}"
+)]
 pub struct DrainRequest {
     /// How long before anyone is moved.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +98,7 @@ pub struct DrainRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<u64>>,
     /// When the next stage may open.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "gate")]
     pub gate: Option<GateRequest>,
     /// What users read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +121,16 @@ pub struct DrainRequest {
     /// What to do with who is left, apart from the policy; it holds for a drain that is joined too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
+}
+
+fn gate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<GateRequest>, D::Error> {
+    struct Named(GateRequest);
+    impl<'de> Deserialize<'de> for Named {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            super::object(from, "an object with back_min_percent and wait_max_ms, both optional").map(Self)
+        }
+    }
+    Ok(Option::<Named>::deserialize(from)?.map(|Named(gate)| gate))
 }
 
 /// When the next stage may open.

@@ -102,8 +102,9 @@ pub struct PublishRequest {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `to` and exactly one of text, json, base64")]
 struct RawPublish {
+    #[serde(deserialize_with = "target")]
     to: Target,
     text: Option<String>,
     #[serde(default, deserialize_with = "present")]
@@ -112,6 +113,10 @@ struct RawPublish {
     #[serde(default)]
     scope: Scope,
     idempotency_key: Option<String>,
+}
+
+fn target<'de, D: Deserializer<'de>>(from: D) -> Result<Target, D::Error> {
+    super::object(from, "an object with exactly one of all, session, user, channel")
 }
 
 /// `"json": null` is a message that says null, not a field that is missing.

@@ -25,7 +25,7 @@ const DROPPED_BYTES_MAX: u64 = 8 << 20;
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The start of a value that somebody sent.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     value.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
@@ -116,8 +116,9 @@ impl JsonBody {
             ));
         }
         serde_json::from_slice(&self.0).map_err(|error| {
-            let field = field_at(&self.0, &error).map(|name| format!(", in `{}`", shown(&name))).unwrap_or_default();
-            Refusal::bad_request(format!("the body cannot be read as JSON of this call: {error}{field}"))
+            let field = field_at(&self.0, &error);
+            let fault = super::words::plain(&error.to_string(), field.as_deref());
+            Refusal::bad_request(format!("the body cannot be read as JSON of this call: {fault}"))
         })
     }
 
