@@ -17,6 +17,7 @@ mod serve;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use serve::serve;
 
@@ -87,12 +88,13 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
 
 async fn unknown_path(uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(120).collect();
+    let clients = if path == crate::public::CONNECT_PATH { "; clients connect to the --public listener" } else { "" };
     Refusal::new(
         StatusCode::NOT_FOUND,
         "unknown-path",
         "Unknown path",
         format!(
-            "there is no {path} here: calls begin with /v1/, health is /healthz/live and /healthz/ready, numbers are /metrics"
+            "there is no {path} here: calls begin with /v1/, health is /healthz/live and /healthz/ready, numbers are /metrics{clients}"
         ),
     )
 }

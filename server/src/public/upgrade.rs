@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tidegate_protocol::control::Problem;
 use tidegate_protocol::frame::SUBPROTOCOL;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -102,8 +103,30 @@ fn health(hub: &Hub, path: &str) -> Option<Answer> {
     }
 }
 
+/// Somebody took the public listener for the private one: a call of the private API that is no upgrade.
+/// As that API would say it, so that its callers show it. The private address is nobody's business here.
+fn misaddressed(request: &Request<Incoming>) -> Option<Answer> {
+    const PRIVATE: [&str; 3] = ["/v1/", "/peer/v1/", "/metrics"];
+    let path = request.uri().path();
+    if !PRIVATE.iter().any(|start| path.starts_with(start)) || request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let detail = format!(
+        "{path} is a call of the private API, and this is the hub's public listener, where clients connect: \
+         use the address of --private (of the trigger: --hub)"
+    );
+    let problem = Problem::new(421, "public-listener", "Wrong listener", detail);
+    let mut answer = Response::new(Full::from(serde_json::to_vec(&problem).expect("a plain struct")));
+    *answer.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
+    Some(answer)
+}
+
 /// Why this request does not become a client's connection; none: it does.
 fn refusal(hub: &Hub, request: &Request<Incoming>) -> Option<Answer> {
+    if let Some(answer) = misaddressed(request) {
+        return Some(answer);
+    }
     if hub.config.app.is_none() && request.uri().path() != CONNECT_PATH {
         return Some(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
     }

@@ -3,7 +3,7 @@
 use crate::bystander::Scene;
 use http::{Method, StatusCode};
 use serde_json::json;
-use tidegate_tests::{Private, RawClient, Setup};
+use tidegate_tests::{FakeApp, Private, RawClient, Setup, hook};
 
 /// What, with which headers, the status, and a word of the answer.
 type Refusal<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
@@ -35,14 +35,39 @@ async fn plain_requests_to_the_public_listener_are_told_what_it_is() {
         (Method::GET, "/connect", 426, "WebSocket"),
         (Method::POST, "/connect", 426, "GET"),
         (Method::GET, "/elsewhere", 404, "/connect"),
-        (Method::GET, "/v1/sessions", 404, "/connect"),
-        (Method::GET, "/metrics", 404, "/connect"),
+        (Method::GET, "/v1/sessions", 421, "--private"),
+        (Method::POST, "/v1/drain", 421, "--hub"),
+        (Method::GET, "/metrics", 421, "public listener"),
     ] {
         let answer = public.send(method, path, &[], "").await;
         assert_eq!(answer.status.as_u16(), status, "{answer}");
         assert!(String::from_utf8_lossy(&answer.body).contains(words), "expected \"{words}\": {answer}");
     }
     assert_eq!(public.get("/healthz/ready").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_pointed_at_the_public_port_is_told_so() {
+    for with_app in [false, true] {
+        let setup = Setup::new("A");
+        let app = FakeApp::echo().await;
+        let hub = if with_app { setup.app(&app.address) } else { setup }.start().await;
+        for command in ["drain", "plan", "status", "report", "cancel"] {
+            let run = hook(&[command, "--hub", &format!("http://{}", hub.public)]).run().await;
+            let said = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(run.code, Some(6), "{command}: {said}");
+            assert!(said.contains("421") && said.contains("public listener") && said.contains("--private"), "{said}");
+        }
+        assert_eq!(app.upgrades().len(), 0, "the app is not troubled");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_pointed_at_the_private_port_is_told_so() {
+    let hub = Setup::new("A").start().await;
+    let answer = Private::new(hub.private).get("/connect").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer}");
+    assert!(String::from_utf8_lossy(&answer.body).contains("--public"), "{answer}");
 }
 
 #[tokio::test]
