@@ -1,8 +1,8 @@
 //! A status in words: one line for a log, and a place and a text for a bar.
 
 use crate::output::BarView;
-use crate::text::{count, fit, span};
-use tidegate_protocol::control::{DrainStatus, Phase, SessionCounts};
+use crate::text::{count, fit, span, wrap};
+use tidegate_protocol::control::{DrainStatus, HubState, Phase, SessionCounts};
 
 /// How many of those that are waited for fit on a line.
 const NAMED_MAX: usize = 2;
@@ -35,6 +35,15 @@ pub(crate) fn waiting(status: &DrainStatus) -> Option<String> {
         why.push(format!("and {} more", remaining - named));
     }
     Some(fit(&format!("  waiting for {}", why.join("; "))))
+}
+
+/// What keeps other hubs from taking sessions, in lines that fit; nothing while one of them serves.
+pub(crate) fn blocked(status: &DrainStatus) -> Vec<String> {
+    if status.successors.iter().any(|hub| hub.state == Some(HubState::Serving)) {
+        return Vec::new();
+    }
+    let named = status.blockers.iter().take(NAMED_MAX);
+    named.flat_map(|blocker| wrap(&format!("in the way: {blocker}"), 2)).collect()
 }
 
 /// The place of the bar.

@@ -70,12 +70,29 @@ pub(crate) fn status(status: &DrainStatus) -> Vec<String> {
     }
     let mut lines = last_seen(status);
     lines.extend(successors(&status.successors));
+    lines.extend(blockers(&status.blockers));
     lines
+}
+
+fn blockers(sentences: &[String]) -> Vec<String> {
+    let named = sentences.iter().take(BLOCKERS_MAX);
+    named.flat_map(|blocker| wrap(&format!("in the way: {blocker}"), SENTENCE_MAX_LINES)).collect()
 }
 
 /// A plan as a table, and whether it fits.
 pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
     let mut lines = vec![format!("plan for {}", count(plan.sessions, "session"))];
+    if let Some(parks) = &plan.parks {
+        let sentence = format!(
+            "nobody would be moved: after {} all {} would be parked here for the next process, because {}",
+            span(parks.at_ms),
+            count(parks.sessions, "session"),
+            parks.why
+        );
+        lines.extend(wrap(&sentence, SENTENCE_MAX_LINES));
+        lines.extend(blockers(&plan.blockers));
+        return lines;
+    }
     lines.push(format!("{:>7} {:>10} {:>10} {:>10}", "stage", "begins", "takes", "sessions"));
     for (n, stage) in plan.stages.iter().enumerate() {
         let begin = format!("+{}", span(stage.begin_ms));
@@ -94,9 +111,7 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
     if plan.successors.is_empty() {
         lines.push("to no other hub: sessions would be parked for the next process here".to_owned());
     }
-    for blocker in plan.blockers.iter().take(BLOCKERS_MAX) {
-        lines.extend(wrap(&format!("in the way: {blocker}"), SENTENCE_MAX_LINES));
-    }
+    lines.extend(blockers(&plan.blockers));
     lines.push(if plan.fits { "it fits" } else { "it does NOT fit the deadline" }.to_owned());
     lines
 }

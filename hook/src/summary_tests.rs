@@ -88,6 +88,31 @@ fn a_plan_is_a_table() {
 }
 
 #[test]
+fn a_plan_that_parks_everybody_says_so_and_why_instead_of_stages() {
+    let answer: PlanAnswer = serde_json::from_value(json!({
+        "sessions": 500, "stages": [], "total_ms": 15_000, "deadline_ms": 300_000, "push_reserve_ms": 20_000,
+        "parks": { "sessions": 500, "at_ms": 15_000, "why": "no other hub is known" },
+        "successors": [], "fits": true, "blockers": ["the peer http://b does not believe this hub"]
+    }))
+    .unwrap();
+    let expected = [
+        "plan for 500 sessions",
+        "nobody would be moved: after 15 s all 500 sessions would be parked here for the next process, because no other hub is",
+        "known",
+        "in the way: the peer http://b does not believe this hub",
+    ];
+    assert_eq!(plan(&answer), expected);
+}
+
+#[test]
+fn a_status_says_why_nobody_takes_sessions() {
+    let seen =
+        DrainStatus { phase: Phase::Noticing, blockers: vec!["its key differs".to_owned()], ..DrainStatus::default() };
+    assert!(status(&seen).contains(&"in the way: its key differs".to_owned()), "{:?}", status(&seen));
+    assert_eq!(progress::blocked(&seen), ["in the way: its key differs"]);
+}
+
+#[test]
 fn a_hub_without_a_drain_serves() {
     assert_eq!(status(&DrainStatus::default()), ["serving: no drain"]);
 }

@@ -128,6 +128,8 @@ pub struct DrainStatus {
     pub joined: Option<bool>,
     /// Why moving is suspended; null unless held.
     pub why: Option<String>,
+    /// Why other hubs take nobody, in sentences; empty while all that are known do, and without a drain.
+    pub blockers: Vec<String>,
 }
 
 /// How a drain ended.
@@ -277,13 +279,27 @@ pub struct PlanShare {
     pub sessions: u64,
 }
 
+/// What happens when nobody takes sessions over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PlanParks {
+    /// How many sessions would be parked in the data directory, all at once.
+    pub sessions: u64,
+    /// When, after the start.
+    pub at_ms: u64,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
 /// Answer of `POST /v1/drain/plan`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlanAnswer {
     /// Sessions it was computed for.
     pub sessions: u64,
-    /// Stage by stage.
+    /// Stage by stage; empty when everybody would be parked.
     pub stages: Vec<PlanStage>,
+    /// Present when nobody takes sessions over as things are now: they would be parked, not moved.
+    #[serde(default)]
+    pub parks: Option<PlanParks>,
     /// From the start until the last session is expected to be gone.
     pub total_ms: u64,
     /// When it ends, whatever happens.
@@ -307,7 +323,7 @@ mod tests {
         let text = serde_json::to_string(&DrainStatus::default()).unwrap();
         assert_eq!(
             text,
-            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null}"#
+            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[]}"#
         );
         assert_eq!(serde_json::from_str::<DrainStatus>(&text).unwrap(), DrainStatus::default());
     }

@@ -9,8 +9,8 @@ mod policy;
 mod publish;
 
 pub use drain::{
-    ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanShare, PlanStage,
-    ReportSessions, SessionCounts, StageReport, SuccessorReport, WaitingFor,
+    ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks, PlanShare,
+    PlanStage, ReportSessions, SessionCounts, StageReport, SuccessorReport, WaitingFor,
 };
 pub use policy::{
     DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,
@@ -20,9 +20,13 @@ pub use policy::{DrainRequest, Gate, GateRequest, OnOrphan, Policy, PolicyError,
 pub use publish::{Payload, PublishAnswer, PublishRequest, Scope, SessionInfo, SessionPhase, SessionsPage, Target};
 
 use crate::id::{HubId, Incarnation};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// What a hub says of itself to its peers and to operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,6 +97,9 @@ pub struct PeerInfo {
     pub heard_ms: Option<u64>,
     /// Its version; null until it answered once.
     pub version: Option<String>,
+    /// Why it cannot be talked with, in a sentence; null when its last answer could be taken.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// An error answer, `application/problem+json` (RFC 9457).
@@ -110,6 +117,23 @@ pub struct Problem {
     /// Further members, such as the numbers that did not fit.
     #[serde(flatten)]
     pub extensions: Map<String, Value>,
+}
+
+/// Reads an object as one: by itself the reader would take a list for an object whose fields have no names.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D, expected: &'static str) -> Result<T, D::Error> {
+    struct Named<T>(&'static str, PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    from.deserialize_map(Named(expected, PhantomData))
 }
 
 fn about_blank() -> String {

@@ -26,7 +26,7 @@ mod steps;
 mod tests;
 
 pub use event::{Action, Admission, Event, Facts, Resume, Successor};
-pub use plan::{IDLE_AFTER_MS, Plan, SAFE_RATE_PER_S, Stage};
+pub use plan::{IDLE_AFTER_MS, Outlook, Plan, SAFE_RATE_PER_S, Stage};
 
 use crate::control::{DrainResult, Phase, Policy};
 use crate::id::{DrainId, SessionId};

@@ -2,6 +2,7 @@
 
 use super::event::Successor;
 use super::pace::Speed;
+use super::plan::{is_hopeful, takes_nobody};
 use crate::control::{HubState, SuccessorReport};
 use crate::id::HubId;
 use crate::position::Millis;
@@ -49,7 +50,7 @@ impl Peers {
 
     /// Whether anybody might soon: known, and not on its own way out.
     pub(super) fn any_hopeful(&self) -> bool {
-        self.peers.values().any(|peer| matches!(peer.state, None | Some(HubState::Serving)))
+        self.peers.values().any(|peer| is_hopeful(peer.state))
     }
 
     /// The eligible hub that was sent the fewest, except those to be avoided.
@@ -78,6 +79,12 @@ impl Peers {
     /// One more is live there.
     pub(super) fn moved(&mut self, hub: HubId) {
         self.peers.entry(hub).or_default().moved += 1;
+    }
+
+    /// Why those that take nobody do not, in sentences.
+    pub(super) fn blockers(&self) -> Vec<String> {
+        let refuses = |(_, peer): &(&HubId, &Peer)| !peer.eligible;
+        self.peers.iter().filter(refuses).map(|(hub, peer)| takes_nobody(*hub, peer.state)).collect()
     }
 
     /// Hub by hub, for status and report.

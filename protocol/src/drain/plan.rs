@@ -12,8 +12,8 @@
 //! stage to stage is how much is at stake before the next gate.
 
 use super::event::{Facts, Successor};
-use crate::control::{PlanAnswer, PlanShare, PlanStage, Policy};
-use crate::id::SessionId;
+use crate::control::{HubState, PlanAnswer, PlanParks, PlanShare, PlanStage, Policy};
+use crate::id::{HubId, SessionId};
 use std::fmt;
 
 /// Sessions per second that a hub takes without being pressed; pushes before the deadline and the
@@ -53,8 +53,24 @@ pub struct Plan {
     pub push_reserve_ms: u64,
     /// Whom the sessions would go to.
     pub shares: Vec<PlanShare>,
+    /// Whether there is anybody they could go to.
+    pub outlook: Outlook,
     /// What stands in the way, in sentences.
     pub blockers: Vec<String>,
+}
+
+/// What becomes of the sessions, as things are when the plan is made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outlook {
+    /// They move, stage by stage.
+    Moves,
+    /// Nobody takes them: all are parked at once, so long after the start.
+    Parks {
+        /// After the notice, and after the wait for a hub that may come back.
+        at_ms: u64,
+        /// Why nobody does, in a sentence.
+        why: String,
+    },
 }
 
 /// A sort key of 24 bytes: two bits of class and 62 of hash, then the id in two halves (a `u128`
@@ -114,6 +130,7 @@ impl Plan {
             stages: stages(&policy, order.len()),
             push_reserve_ms: push_reserve_ms(&policy, sessions),
             shares: shares(sessions, successors),
+            outlook: outlook(&policy, sessions, successors),
             policy,
             order,
             detached,
@@ -140,6 +157,9 @@ impl Plan {
 
     /// From the start until the last session is expected to be gone. Nobody there: at once.
     pub fn total_ms(&self) -> u64 {
+        if let Outlook::Parks { at_ms, .. } = self.outlook {
+            return at_ms;
+        }
         match (self.order.is_empty(), self.detached.is_empty()) {
             (true, true) => 0,
             (true, false) => self.policy.notice_ms + self.policy.settle_ms,
@@ -149,6 +169,9 @@ impl Plan {
 
     /// Whether the last slot leaves the time kept for pushing, and the settling ends in time.
     pub fn fits(&self) -> bool {
+        if let Outlook::Parks { .. } = self.outlook {
+            return true;
+        }
         let last_slot_ms = self.total_ms().saturating_sub(self.policy.settle_ms);
         last_slot_ms + self.push_reserve_ms <= self.policy.deadline_ms && self.total_ms() <= self.policy.deadline_ms
     }
@@ -157,9 +180,18 @@ impl Plan {
     pub fn answer(&self) -> PlanAnswer {
         let stage =
             |stage: &Stage| PlanStage { begin_ms: stage.begin_ms, span_ms: stage.span_ms, count: stage.count as u64 };
+        let parks = match &self.outlook {
+            Outlook::Moves => None,
+            Outlook::Parks { at_ms, why } => {
+                Some(PlanParks { sessions: self.sessions(), at_ms: *at_ms, why: why.clone() })
+            }
+        };
+        // The stages stay in the plan, for a hub that comes in time; nobody is told of what would not happen.
+        let stages = if parks.is_some() { &[][..] } else { &self.stages[..] };
         PlanAnswer {
             sessions: self.sessions(),
-            stages: self.stages.iter().map(stage).collect(),
+            stages: stages.iter().map(stage).collect(),
+            parks,
             total_ms: self.total_ms(),
             deadline_ms: self.policy.deadline_ms,
             push_reserve_ms: self.push_reserve_ms,
@@ -170,15 +202,13 @@ impl Plan {
     }
 
     fn find_blockers(&self, successors: &[Successor]) -> Vec<String> {
-        let mut blockers = Vec::new();
-        let sessions = self.sessions();
         let eligible = successors.iter().filter(|peer| peer.eligible).count() as u64;
-        for peer in successors.iter().filter(|peer| !peer.eligible) {
-            let state = peer.state.map_or("silent", crate::control::HubState::as_str);
-            blockers.push(format!("hub {} takes nobody: it is {state} or not ready", peer.hub));
-        }
-        if eligible == 0 && sessions > 0 {
-            blockers.push(format!("no eligible peer: {sessions} sessions would be parked in the data directory"));
+        let refuses = |peer: &&Successor| !peer.eligible;
+        let mut blockers: Vec<String> =
+            successors.iter().filter(refuses).map(|peer| takes_nobody(peer.hub, peer.state)).collect();
+        if let Outlook::Parks { why, .. } = &self.outlook {
+            blockers.push(format!("{why}: {} sessions would be parked in the data directory", self.sessions()));
+            return blockers;
         }
         let (window_ms, connected) = (self.policy.window_ms, self.order.len() as u64);
         let safe_per_s = eligible * SAFE_RATE_PER_S / 2;
@@ -197,6 +227,39 @@ impl Plan {
         }
         blockers
     }
+}
+
+/// Why a hub that is known is no successor.
+pub(super) fn takes_nobody(hub: HubId, state: Option<HubState>) -> String {
+    match state {
+        None => format!("hub {hub} takes nobody: it is silent"),
+        Some(HubState::Serving) => {
+            format!("hub {hub} takes nobody: it serves, but has no room, does not answer, or speaks another version")
+        }
+        Some(state) => format!("hub {hub} takes nobody: it is {}", state.as_str()),
+    }
+}
+
+/// Whether a hub that takes nobody now may do so soon: known, and not on its own way out.
+pub(super) const fn is_hopeful(state: Option<HubState>) -> bool {
+    matches!(state, None | Some(HubState::Serving))
+}
+
+/// As the drain itself decides when the notice has aged.
+fn outlook(policy: &Policy, sessions: u64, successors: &[Successor]) -> Outlook {
+    if sessions == 0 || successors.iter().any(|peer| peer.eligible) {
+        return Outlook::Moves;
+    }
+    let why = match successors.len() {
+        0 => "no other hub is known (--peer, --peers-file)".to_owned(),
+        1 => "the one other hub that is known takes nobody".to_owned(),
+        known => format!("none of the {known} other hubs takes anybody"),
+    };
+    let hopeful = successors.iter().any(|peer| is_hopeful(peer.state));
+    let wait_ms = if hopeful { policy.gate.wait_max_ms } else { 0 };
+    // Before the deadline everybody is parked whatever is hoped for.
+    let latest_ms = policy.deadline_ms - push_reserve_ms(policy, sessions);
+    Outlook::Parks { at_ms: (policy.notice_ms + wait_ms).min(latest_ms), why }
 }
 
 /// `span * place / places`, without overflow.
@@ -247,6 +310,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ms: u64| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100);
         writeln!(f, "notice    {:>8}", seconds(0))?;
+        if let Outlook::Parks { at_ms, why } = &self.outlook {
+            writeln!(f, "park      {:>8}            {:>8} sessions   {why}", seconds(*at_ms), self.sessions())?;
+            return self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"));
+        }
         for (i, stage) in self.stages.iter().enumerate() {
             write!(
                 f,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::control::{DrainRequest, HubState};
 use crate::id::HubId;
+use crate::position::Millis;
 
 fn successor(hub: u64) -> Successor {
     Successor { hub: HubId(hub), url: None, eligible: true, state: Some(HubState::Serving), admission: None }
@@ -81,14 +82,50 @@ fn a_hub_that_is_alone_is_told_that_it_will_park() {
         0,
         &[Successor { eligible: false, state: Some(HubState::WillDrain), ..successor(3) }],
         "notice       0.0 s
-         stage 1      3.0 s +   1.2 s        1 sessions   every 1200.0 ms
-         stage 2      4.2 s +   3.6 s        3 sessions   every 1200.0 ms
-         stage 3      7.8 s +   7.2 s        6 sessions   every 1200.0 ms
-         settle      15.0 s +   2.0 s
-         deadline    60.0 s -   0.5 s for pushing: fits
-         blocker   hub 0000000000000003 takes nobody: it is will_drain or not ready
-         blocker   no eligible peer: 10 sessions would be parked in the data directory",
+         park         3.0 s                  10 sessions   the one other hub that is known takes nobody
+         blocker   hub 0000000000000003 takes nobody: it is will_drain
+         blocker   the one other hub that is known takes nobody: 10 sessions would be parked in the data directory",
     );
+}
+
+#[test]
+fn a_plan_without_anybody_to_move_to_says_that_and_when_everybody_would_be_parked_and_shows_no_stages() {
+    let alone = plan("{}", 7, 2, &[]).answer();
+    let parks = alone.parks.expect("everybody is parked");
+    assert_eq!((parks.sessions, parks.at_ms, alone.total_ms, alone.fits), (9, 15_000, 15_000, true));
+    assert_eq!(parks.why, "no other hub is known (--peer, --peers-file)");
+    assert_eq!((alone.stages, alone.successors), (vec![], vec![]));
+
+    let silent = Successor { eligible: false, state: None, ..successor(3) };
+    let hoping = plan("{}", 7, 2, &[silent.clone()]).answer();
+    let parks = hoping.parks.expect("everybody is parked");
+    assert_eq!(parks.at_ms, 25_000, "the notice, and the wait for a hub that may come back");
+    assert_eq!(hoping.blockers[0], "hub 0000000000000003 takes nobody: it is silent");
+
+    let with_one = plan("{}", 7, 2, &[silent, successor(4)]).answer();
+    assert_eq!(with_one.parks, None, "one is enough");
+    assert_eq!(plan("{}", 0, 0, &[]).answer().parks, None, "nobody is there to be parked");
+}
+
+#[test]
+fn a_drain_without_anybody_to_move_to_parks_everybody_at_the_moment_that_its_plan_names() {
+    use crate::drain::{Action, Drain};
+    let silent = Successor { eligible: false, state: None, ..successor(3) };
+    let leaving = Successor { eligible: false, state: Some(HubState::Draining), ..successor(3) };
+    for successors in [vec![], vec![silent], vec![leaving]] {
+        let plan = plan("{}", 5, 2, &successors);
+        let at_ms = plan.answer().parks.expect("everybody is parked").at_ms;
+        let mut drain = Drain::start(crate::id::DrainId(1), plan, &successors, String::new(), Millis(0));
+        let parks_at = |drain: &mut Drain, ms| {
+            std::iter::from_fn(|| drain.poll_action(Millis(ms)))
+                .filter(|action| matches!(action, Action::Park { .. }))
+                .count()
+        };
+        assert_eq!(parks_at(&mut drain, 14_999), 0, "{successors:?}");
+        let early = if at_ms > 15_000 { parks_at(&mut drain, 15_000) + parks_at(&mut drain, at_ms - 1) } else { 0 };
+        assert_eq!(early, 0, "{successors:?}");
+        assert_eq!(parks_at(&mut drain, at_ms), 7, "{successors:?}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl Drain {
             successors: self.peers.report(),
             joined: None,
             why: self.why(),
+            blockers: if running { self.peers.blockers() } else { Vec::new() },
         }
     }
 

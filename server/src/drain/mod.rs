@@ -191,7 +191,10 @@ impl Driver {
     /// # Errors
     /// What is impossible about the policy.
     pub fn plan(&self, hub: &Arc<Hub>, request: &DrainRequest) -> Result<PlanAnswer, PolicyError> {
-        Ok(Plan::new(request.resolve()?, population(hub), &hub.peers.successors(), hub.random() as u64).answer())
+        let plan = Plan::new(request.resolve()?, population(hub), &hub.peers.successors(), hub.random() as u64);
+        let mut answer = plan.answer();
+        answer.blockers.extend(hub.peers.obstacles());
+        Ok(answer)
     }
 
     /// Starts a drain, or joins the one that is on.
@@ -263,7 +266,11 @@ impl Driver {
     }
 
     fn status_now(&self, hub: &Hub) -> DrainStatus {
-        self.machine().as_ref().map(|machine| machine.status(hub.now())).unwrap_or_default()
+        let mut status = self.machine().as_ref().map(|machine| machine.status(hub.now())).unwrap_or_default();
+        if !matches!(status.phase, Phase::Serving | Phase::Drained) {
+            status.blockers.extend(hub.peers.obstacles());
+        }
+        status
     }
 
     /// The status; waits up to `wait_ms` for a `seq` past `after`. Asking renews the lease.

@@ -19,6 +19,7 @@ impl Peers {
     /// `GET /v1/hub`.
     pub fn describe(&self) -> Vec<PeerInfo> {
         let now = self.now();
+        let why = |url: &Uri| self.troubles.why(&super::seeds::key(url)).map(|why| format!("it {why}"));
         let book = self.book();
         let hubs = book.table.present().map(|(hub, peer)| {
             let said = peer.said().map(|said| &said.hello);
@@ -31,6 +32,7 @@ impl Peers {
                 reachable: peer.answers(now),
                 heard_ms: peer.last_heard().map(|last| now.since(last)),
                 version: said.map(|said| said.version.clone()),
+                why: why(&peer.url),
             }
         });
         let nobody = |url: Uri| PeerInfo {
@@ -42,6 +44,7 @@ impl Peers {
             reachable: false,
             heard_ms: None,
             version: None,
+            why: why(&url),
         };
         hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
     }

@@ -143,7 +143,7 @@ pub(super) fn result_of(error: &Failed) -> PeerResult {
     match error {
         Failed::Unreachable(_) => PeerResult::Unreachable,
         Failed::Timeout(_) => PeerResult::Timeout,
-        Failed::Refused { .. } => PeerResult::Refused,
+        Failed::Refused { .. } | Failed::Key | Failed::Clock(_) => PeerResult::Refused,
         Failed::Invalid(_) => PeerResult::Invalid,
     }
 }

@@ -22,6 +22,7 @@ mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
+mod troubles;
 mod wire;
 
 pub use lane::{FanOutcome, publish_everywhere};
@@ -52,6 +53,7 @@ use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use troubles::Troubles;
 use wire::{Goodbye, Taken};
 
 /// How long all goodbyes may take together.
@@ -82,6 +84,7 @@ pub struct Peers {
     refused: AtomicU64,
     /// What was complained of last, by address, so that it is not told every second.
     told: Mutex<BTreeMap<String, u16>>,
+    troubles: Troubles,
     /// Wakes the rounds.
     nudge: Notify,
     /// Wakes the drain.
@@ -146,6 +149,7 @@ impl Peers {
             calls: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             told: Mutex::default(),
+            troubles: Troubles::default(),
             nudge: Notify::new(),
             changed: Notify::new(),
         })

@@ -3,6 +3,7 @@
 use crate::config::{Config, SettingError};
 use crate::keys::{PeerAuth, PeerAuthError};
 use crate::peer_list::PeerNames;
+use crate::telemetry::PeerTrouble;
 use crate::tls::{Connector, client_config, connector};
 use crate::world::World;
 use bytes::Bytes;
@@ -19,6 +20,12 @@ use tidegate_protocol::id::HubId;
 const IDLE: Duration = Duration::from_secs(30);
 /// Characters of an unsigned refusal that go to the log: anybody could have written it.
 const REFUSAL_CHARS_MAX: usize = 200;
+/// A member of the refusal of a call that is not believed: why, in a word.
+pub(super) const CAUSE: &str = "cause";
+/// It was signed with another key.
+pub(super) const CAUSE_KEY: &str = "key";
+/// It was signed at another time.
+pub(super) const CAUSE_CLOCK: &str = "clock";
 
 /// Why a call brought nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +44,12 @@ pub(super) enum Failed {
         /// What it said.
         detail: String,
     },
+    /// It does not believe what this hub signs.
+    #[error("does not believe this hub, its key differs: --cluster-key-file must hold the same key on all hubs")]
+    Key,
+    /// It does not believe the time at which this hub signs.
+    #[error("does not believe this hub, their clocks differ: {0}")]
+    Clock(String),
     /// An answer that cannot be believed or read.
     #[error("gave an answer that cannot be taken: {0}")]
     Invalid(String),
@@ -49,7 +62,21 @@ impl Failed {
             Self::Unreachable(_) => 0,
             Self::Timeout(_) => 1,
             Self::Invalid(_) => 2,
+            Self::Key => 3,
+            Self::Clock(_) => 4,
             Self::Refused { status, .. } => status.as_u16(),
+        }
+    }
+
+    /// The same as a label.
+    pub(super) fn trouble(&self) -> PeerTrouble {
+        match self {
+            Self::Unreachable(_) => PeerTrouble::Unreachable,
+            Self::Timeout(_) => PeerTrouble::Timeout,
+            Self::Invalid(_) => PeerTrouble::Invalid,
+            Self::Key => PeerTrouble::Key,
+            Self::Clock(_) => PeerTrouble::Clock,
+            Self::Refused { .. } => PeerTrouble::Refused,
         }
     }
 }
@@ -145,12 +172,14 @@ impl Post {
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failed {
-    let detail = match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => problem.detail,
-        Err(_) => "no reason that can be read".to_owned(),
-    };
+    let problem = serde_json::from_slice::<Problem>(body).ok();
+    let detail = problem.as_ref().map_or("no reason that can be read", |problem| problem.detail.as_str());
     let detail = detail.chars().filter(|sign| !sign.is_control()).take(REFUSAL_CHARS_MAX).collect();
-    Failed::Refused { status, detail }
+    match problem.as_ref().and_then(|problem| problem.extensions.get(CAUSE)?.as_str()) {
+        Some(CAUSE_KEY) => Failed::Key,
+        Some(CAUSE_CLOCK) => Failed::Clock(detail),
+        _ => Failed::Refused { status, detail },
+    }
 }
 
 /// "connection refused" rather than "client error (Connect)".

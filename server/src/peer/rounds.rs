@@ -59,6 +59,7 @@ pub(super) async fn rounds(hub: Arc<Hub>) {
         let keep =
             |about: &str| !about.starts_with("http") || targets.iter().any(|(url, _)| super::seeds::key(url) == about);
         peers.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| keep(about));
+        peers.troubles.retain(|about| keep(about));
         for (url, to) in targets {
             let key = super::seeds::key(&url);
             if asking.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
@@ -71,6 +72,9 @@ pub(super) async fn rounds(hub: Arc<Hub>) {
         }
         let heard = peers.book().table.present().filter(|(_, peer)| peer.is_heard()).count();
         hub.metrics.peers.set(heard as f64);
+        for (why, count) in peers.troubles.counts() {
+            hub.metrics.peers_failing.of(why).set(count as f64);
+        }
         tokio::select! {
             biased;
             () = tokio::time::sleep(Duration::from_millis(ROUND_MS - JITTER_MS + random_below(&hub, 2 * JITTER_MS))) => {}
@@ -100,6 +104,7 @@ async fn ask(hub: &Arc<Hub>, url: &Uri, to: Option<HubId>) {
         Ok(hello) => {
             let took_ms = asked.elapsed().as_millis() as u64;
             peers.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&super::seeds::key(url));
+            peers.troubles.over(&super::seeds::key(url));
             hear(hub, &hello, By::Asking(url.clone(), took_ms)).await;
         }
         Err(error) => {
@@ -109,6 +114,7 @@ async fn ask(hub: &Arc<Hub>, url: &Uri, to: Option<HubId>) {
             if peers.is_news(&super::seeds::key(url), error.kind()) {
                 tracing::warn!(%url, peer = to.map(|to| to.to_string()), "the peer {error}");
             }
+            peers.troubles.note(super::seeds::key(url), error);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What other hubs ask of this one: taken if it is signed, fresh and for us, answered with a signature.
 
 use super::calling;
-use super::post::{base_url, json};
+use super::post::{CAUSE, CAUSE_CLOCK, CAUSE_KEY, base_url, json};
 use super::rounds;
 use super::standing::{By, Heard};
 use super::wire::{self, Calling, Goodbye, Hello, Messages, Publish, Published, Taken};
@@ -87,7 +87,15 @@ fn not_believed(hub: &Hub, error: &PeerAuthError) -> Response {
     if status == 401 && hub.peers.is_news("calls", sort(error)) {
         tracing::warn!(%error, "a call to the peer link is not believed (told once per reason; tidegate_rejected_total counts them)");
     }
-    refused(&Problem::new(status, "peer-auth", title, error.to_string()))
+    let problem = Problem::new(status, "peer-auth", title, error.to_string());
+    refused(&match error {
+        PeerAuthError::Signature => {
+            hub.peers.stranger_called();
+            problem.with(CAUSE, CAUSE_KEY)
+        }
+        PeerAuthError::Clock { .. } => problem.with(CAUSE, CAUSE_CLOCK),
+        PeerAuthError::Header(_) | PeerAuthError::Replay | PeerAuthError::Addressee(_) => problem,
+    })
 }
 
 fn sort(error: &PeerAuthError) -> u16 {

@@ -132,6 +132,24 @@ label! {
 }
 
 label! {
+    /// Why a hub that should be there cannot be talked with.
+    PeerTrouble = "why" {
+        /// Its `--cluster-key-file` holds another key.
+        Key = "key",
+        /// Its clock is too far from this hub's.
+        Clock = "clock",
+        /// Not reached, or the connection broke.
+        Unreachable = "unreachable",
+        /// No answer within the time.
+        Timeout = "timeout",
+        /// Answered with a refusal.
+        Refused = "refused",
+        /// An answer that cannot be believed or read.
+        Invalid = "invalid",
+    }
+}
+
+label! {
     /// How a message to a peer ended.
     PeerResult = "result" {
         /// Answered.

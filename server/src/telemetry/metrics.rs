@@ -1,7 +1,7 @@
 //! Every metric: name, unit and help in one list, and handles registered once, so that counting is
 //! one atomic step and no lookup. Each hub has a recorder of its own; several may live in one process.
 
-use super::labels::{DialResult, Direction, Label, Outcome, PeerResult, Rejected, SessionPhase};
+use super::labels::{DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::fmt;
@@ -79,6 +79,7 @@ metrics! {
     app_events: ByLabel<Counter, DialResult> = "tidegate_app_events_total", Counter, Count, "Posts of app events by result";
     peer_messages: PeerMessages = "tidegate_peer_messages_total", Counter, Count, "Messages to other hubs by kind and result";
     peers: Gauge = "tidegate_peers", Gauge, Count, "Hubs that this one knows and hears";
+    peers_failing: ByLabel<Gauge, PeerTrouble> = "tidegate_peers_failing", Gauge, Count, "Hubs that should be there and did not answer the last hello, by reason";
     parked_bytes: Gauge = "tidegate_parked_bytes", Gauge, Bytes, "Size of the log of parked sessions on disk";
     start_time: Gauge = "process_start_time_seconds", Gauge, Seconds, "When this process started, in seconds since 1970";
 }

@@ -3,7 +3,7 @@
 mod labels;
 mod metrics;
 
-pub use labels::{DialResult, Direction, Label, Outcome, PeerResult, Rejected, SessionPhase};
+pub use labels::{DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase};
 pub use metrics::{ByLabel, DRAIN_PHASES, Described, METRICS, Metrics, PeerMessages, UPKEEP_EVERY_MS};
 
 use crate::config::{LogFormat, SettingError};

@@ -104,3 +104,29 @@ fn hubs_with_different_cluster_keys_never_meet() {
     assert_eq!(b.hub.peers.describe()[0].hub, None);
     assert!(!b.hub.peers.all_seeds_heard());
 }
+
+#[test]
+fn a_key_that_differs_is_shown_where_the_operator_looks() {
+    let stage = Stage::new();
+    let a = stage.start("a", &[]);
+    std::fs::write(stage.path("cluster.key"), "z".repeat(40)).expect("a key file");
+    let b = stage.start("b", &["--peer", &a.url]);
+    let words = "--cluster-key-file must hold the same key on all hubs";
+    let shown = |why: Option<String>| why.is_some_and(|why| why.contains(words));
+    until("b says so of its peer", || b.hub.peers.describe().into_iter().any(|peer| shown(peer.why)));
+    until("a plan of b says so", || b.hub.peers.obstacles().iter().any(|said| said.contains(words)));
+    until("a, which is called, says so too", || a.hub.peers.obstacles().iter().any(|said| said.contains(words)));
+    let metric = "tidegate_peers_failing{why=\"key\"} 1";
+    until("the metric counts it", || b.hub.metrics.render().lines().any(|line| line == metric));
+    let plan = b.hub.drain.plan(&b.hub, &Default::default()).expect("a plan");
+    assert!(plan.blockers.iter().any(|said| said.contains(words)), "{plan:?}");
+    let status = b.hub.drain.start(&b.hub, &Default::default()).expect("a drain");
+    assert!(status.blockers.is_empty(), "an empty hub is drained at once and waits for nobody: {status:?}");
+    assert_eq!(b.hub.drain.cancel(&b.hub).blockers, Vec::<String>::new());
+
+    std::fs::write(stage.path("cluster.key"), "k".repeat(40)).expect("a key file");
+    let (c, d) = pair(&stage);
+    until("with the same key nothing is said", || {
+        c.hub.peers.describe().iter().chain(&d.hub.peers.describe()).all(|peer| peer.why.is_none())
+    });
+}
