@@ -38,6 +38,7 @@ function resume(state: Asking, aim: Aim & { kind: "resume" }, welcome: Welcome, 
     told,
     tellAt: told < before.received ? at.now + TELL_MS : null,
     sent: before.queued,
+    retries: 0,
   };
   const effects: Effect[] = [...deafen(state)];
   // Counted is not taken: what lies below `received` is not sent again, and yet kept until its ack.
@@ -71,6 +72,7 @@ function begin(state: Asking, aim: Aim, welcome: Welcome, at: Moment): Arrival {
     queued: welcome.received,
     sent: welcome.received,
     acked: welcome.received,
+    retries: 0,
     heard: null,
   };
   const effects: Effect[] = [...deafen(state)];

@@ -9,6 +9,9 @@ import type { Asking, Attempt, Effect, Moment, Session, State, Step, Unclosed } 
 /** An attempt without an answer is given up after this many milliseconds. A freeze lasts 10 s at most. */
 export const ATTEMPT_MS = 15_000;
 
+/** So many `retry` in a row from one place, and the other has its turn. */
+const RETRIES_IN_ROW_MAX = 3;
+
 interface Failure {
   readonly code: number;
   readonly reason: string;
@@ -146,7 +149,8 @@ function refuse(state: Asking, reason: string, at: Moment): Step {
 }
 
 /** The attempt came to nothing: wait and try again, stay with the old line, ask anew, or end. */
-function fail(state: Asking, failure: Failure, effects: readonly Effect[], at: Moment): Step {
+function fail(before: Asking, failure: Failure, effects: readonly Effect[], at: Moment): Step {
+  const state = counted(before, failure);
   const { attempt } = state;
   const renew = failure.verdict === "auth" && at.rules.renewable && !attempt.freshJwt;
   const again = failure.verdict === "return" || renew;
@@ -177,10 +181,25 @@ function fail(state: Asking, failure: Failure, effects: readonly Effect[], at: M
   return [next, [...effects, ...told]];
 }
 
-/** A hub that a move named may be gone: then the application's own URL has its turn, and so on by turns. */
+/** The same state, with this `retry` counted, or the count begun anew. */
+function counted(state: Asking, failure: Failure): Asking {
+  const count = (session: Session): Session => {
+    const retries = failure.afterMs === null ? 0 : (session.retries + 1) % RETRIES_IN_ROW_MAX;
+    return { ...session, retries };
+  };
+  if (state.name === "moving") return { ...state, session: count(state.session) };
+  return state.aim.kind === "resume" ? { ...state, aim: { ...state.aim, session: count(state.aim.session) } } : state;
+}
+
+/**
+ * A hub that a move named may be gone: then the application's own URL has its turn, and so on by turns.
+ * One that answers `retry` is at work and asked again; but it may be cut off from the hub that holds the
+ * session, so after three in a row the other place has its turn, too.
+ */
 function nextUrl(state: Asking, failure: Failure, at: Moment): string {
   const { home } = at.rules;
-  if (failure.afterMs !== null) return state.attempt.url;
+  const session = state.name === "moving" ? state.session : state.aim.kind === "resume" ? state.aim.session : null;
+  if (failure.afterMs !== null && session?.retries !== 0) return state.attempt.url;
   if (state.attempt.url !== home || failure.verdict === "anew") return home;
   if (state.name === "moving") return state.order?.url ?? home;
   return state.aim.kind === "resume" ? state.aim.session.at : home;

@@ -68,6 +68,21 @@ export function verdict(code: number): Verdict {
   }
 }
 
+/** A client waits no longer than this for its slot, in milliseconds. */
+export const SLOT_MAX_MS = 60_000;
+
+/**
+ * When the client of a close should come back at the earliest, in milliseconds: a reason that ends in
+ * `; after_ms=250` says so. Null: it says nothing of it, or nobody comes back after this code.
+ *
+ * @param code - the code of the close event
+ * @param reason - its reason
+ */
+export function slotMs(code: number, reason: string): number | null {
+  const digits = /; after_ms=([0-9]{1,9})$/.exec(reason)?.[1];
+  return digits === undefined || !mayReturn(code) ? null : Math.min(Number(digits), SLOT_MAX_MS);
+}
+
 /**
  * Cuts a close reason to what WebSocket allows, at a character's border.
  *

@@ -4,7 +4,7 @@
  */
 import { attemptClosed, attemptFrame, attemptTick, dial, sayHello } from "./attempt.js";
 import { FLOOR_MS, afterUptime, backoff } from "./backoff.js";
-import { CLOSE, cutReason, verdict } from "./close.js";
+import { CLOSE, cutReason, slotMs, verdict } from "./close.js";
 import { end, startClosing, stepClosing, type StepInner } from "./farewell.js";
 import type { HubFrame } from "./frames.js";
 import { SILENT, heard, lineFrame, lineMessage, lineTick, probe } from "./line.js";
@@ -150,8 +150,10 @@ function lineLost(state: Served, close: { readonly code: number; readonly reason
   }
   const drop: Effect[] = state.name === "moving" ? [{ do: "drop", conn: state.attempt.conn }] : [];
   const failures = afterUptime(state.line.failures, at.now - state.line.since);
-  const delay = backoff(failures, at.random);
-  const until = state.name === "deferred" ? Math.min(state.until, at.now + delay) : at.now + delay;
+  // The slot and then the jitter: the hub spread the slots, and clients with one slot spread by themselves.
+  const slot = slotMs(code, reason) ?? 0;
+  const delay = slot + backoff(failures, at.random);
+  const until = state.name === "deferred" && slot === 0 ? Math.min(state.until, at.now + delay) : at.now + delay;
   const event = { type: "reconnecting", code, reason, afterMs: Math.max(0, Math.round(until - at.now)) } as const;
   const url = aim.kind === "resume" ? aim.session.at : at.rules.home;
   return [

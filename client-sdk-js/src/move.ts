@@ -17,7 +17,7 @@ export function ordered(state: Served, frame: MoveFrame, at: Moment): Step {
   const url = moveTarget(frame.url, at.rules.home, at.rules.allowHosts);
   const order: Order = { drain: frame.drain, url };
   const heard = { drain: frame.drain, seq: frame.seq };
-  const session = { ...state.session, token: frame.token, at: url, heard };
+  const session = { ...state.session, token: frame.token, at: url, retries: 0, heard };
   const { line } = state;
   const effects: Effect[] = [];
   if (state.name === "moving") {

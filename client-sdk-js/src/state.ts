@@ -64,6 +64,8 @@ export interface Session {
   readonly sent: number;
   /** How many of these were acked: only an `ack` says so, a welcome does not. The outbox begins behind them. */
   readonly acked: number;
+  /** How many `retry` in a row the place that is asked now has answered; below three. */
+  readonly retries: number;
   /** The last drain frame obeyed; a frame of the same drain must be above it. */
   readonly heard: { readonly drain: string; readonly seq: number } | null;
 }

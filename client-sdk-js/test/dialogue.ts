@@ -94,7 +94,7 @@ class Player {
     if (step["open"] === true) return this.#bench.feed({ type: "opened", conn }).effects;
     if ("close" in step) {
       this.#closed.add(conn);
-      return this.#bench.closed(conn, (step["close"] as number | null) ?? 1006).effects;
+      return this.#bench.closed(conn, (step["close"] as number | null) ?? 1006, (step["reason"] as string | undefined) ?? "").effects;
     }
     if (step["hex"] !== undefined) {
       return this.#bench.feed({ type: "message", conn, data: unhex(step["hex"] as string) }).effects;

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
-import { CLOSE, mayReturn, verdict, type Verdict } from "../src/close.js";
+import { CLOSE, mayReturn, slotMs, verdict, type Verdict } from "../src/close.js";
 import { MARK, encode, escape, parse, sort, type ClientFrame } from "../src/frames.js";
 import { type Dialogue, play } from "./dialogue.js";
 
@@ -29,6 +29,12 @@ interface CodeVector {
   readonly then: Verdict;
 }
 
+interface SlotVector {
+  readonly code: number;
+  readonly reason: string;
+  readonly after_ms: number | null;
+}
+
 function vectors<T>(file: string): T {
   // From dist-test/test, where the tests run.
   return JSON.parse(readFileSync(new URL(`../../../protocol/vectors/${file}`, import.meta.url), "utf8")) as T;
@@ -36,7 +42,7 @@ function vectors<T>(file: string): T {
 
 const frames = vectors<{ frames: FrameVector[]; apps: AppVector[] }>("frames.json");
 const invalid = vectors<{ frames: FrameVector[] }>("invalid.json");
-const codes = vectors<{ hub: CodeVector[]; others: CodeVector[] }>("close-codes.json");
+const codes = vectors<{ hub: CodeVector[]; others: CodeVector[]; slots: SlotVector[] }>("close-codes.json");
 const dialogues = vectors<{ home: string; dialogues: Dialogue[] }>("dialogues.json");
 
 /** The JSON behind the mark, filled up where the vector says so. */
@@ -98,6 +104,12 @@ describe("the vectors' close codes", () => {
       assert.equal(verdict(code), then);
       assert.equal(mayReturn(code), then === "return");
     });
+  }
+});
+
+describe("the vectors' slots", () => {
+  for (const { code, reason, after_ms } of codes.slots) {
+    it(`${code} ${JSON.stringify(reason)} means ${after_ms}`, () => assert.equal(slotMs(code, reason), after_ms));
   }
 });
 

@@ -218,7 +218,12 @@ impl Driver {
             Happening::Closed(code, why) => {
                 self.wires.retain(|(other, _)| *other != conn);
                 self.last_why = why;
-                self.step(Event::Closed(conn, code));
+                let slot_ms =
+                    code.and_then(|code| Some((code, tidegate_protocol::close::slot_ms(code, &self.last_why)?)));
+                self.step(match slot_ms {
+                    Some((code, after_ms)) => Event::ClosedUntil { conn, code, after_ms },
+                    None => Event::Closed(conn, code),
+                });
             }
             Happening::Text(text) => match sort(&text) {
                 Text::App(message) => self.step(Event::App(conn, message.to_owned())),

@@ -85,6 +85,8 @@ struct Thread {
     epoch: Epoch,
     hub: HubId,
     url: Option<String>,
+    /// How many `retry` in a row the place that is asked now has answered; below three.
+    retries: u8,
     heartbeat_ms: u64,
     received: Offset,
     acked: Offset,
@@ -154,6 +156,7 @@ impl<M: Payload> Client<M> {
             Event::App(conn, message) => self.app(conn, message, &mut turn),
             Event::Heard(conn) => self.heard(conn, now),
             Event::Closed(conn, code) => self.closed(conn, code, &mut turn),
+            Event::ClosedUntil { conn, code, after_ms } => self.closed_until(conn, code, after_ms, &mut turn),
             Event::Send(message) => self.send(message, &mut turn),
             Event::Ready => self.answer_notice(&mut turn, |drain| ClientFrame::Ready { drain }),
             Event::Busy { ms, why } => self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why }),

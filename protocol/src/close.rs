@@ -139,6 +139,25 @@ pub fn reason(text: &str) -> &str {
     &text[..end]
 }
 
+/// What stands between a close reason's words and the slot, and what begins it.
+const SLOT_MARK: &str = "; after_ms=";
+/// A client waits no longer than this for its slot, in milliseconds.
+pub const SLOT_MAX_MS: u64 = 60_000;
+
+/// A close reason whose client should not come back before `slot_ms` have passed (README section 7).
+pub fn reason_until(words: &str, slot_ms: u64) -> String {
+    format!("{words}{SLOT_MARK}{slot_ms}")
+}
+
+/// When the client of a close with this code and reason should come back at the earliest, in milliseconds.
+/// None: the reason says nothing of it, or the client must not come back at all.
+pub fn slot_ms(code: u16, reason: &str) -> Option<u64> {
+    const DIGITS_MAX: usize = 9;
+    let (_, digits) = reason.rsplit_once(SLOT_MARK).filter(|_| may_return(code))?;
+    let is_number = (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| is_number).map(|slot_ms| slot_ms.min(SLOT_MAX_MS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +170,15 @@ mod tests {
         assert!(codes.is_sorted(), "the table is in the order of its codes");
         assert!(Close::Restart.may_return() && Close::Later.may_return());
         assert!(!Close::Displaced.may_return(), "a duplicated tab must not steal back");
+    }
+
+    #[test]
+    fn a_slot_is_read_as_it_was_written() {
+        for slot in [0, 1, 250, SLOT_MAX_MS] {
+            assert_eq!(slot_ms(1012, &reason_until("parked", slot)), Some(slot));
+        }
+        assert_eq!(slot_ms(1012, &reason_until("parked", u64::from(u32::MAX))), None, "more digits than anybody needs");
+        assert_eq!(slot_ms(4500, &reason_until("parked", 1)), None, "who must not come back has no slot");
     }
 
     #[test]

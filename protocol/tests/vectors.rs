@@ -6,7 +6,7 @@ mod dialogues;
 
 use serde_json::Value;
 use std::collections::BTreeSet;
-use tidegate_protocol::close::{Close, client_ends_session, may_return};
+use tidegate_protocol::close::{Close, client_ends_session, may_return, slot_ms};
 use tidegate_protocol::frame::{ClientFrame, ServerFrame, Text, escape, sort};
 
 const FRAMES: &str = include_str!("../vectors/frames.json");
@@ -124,6 +124,13 @@ fn the_close_codes_are_those_of_the_table_in_its_order_with_its_verdicts() {
 fn only_the_clients_own_normal_end_ends_its_session() {
     for row in list(CLOSE_CODES, "ends") {
         assert_eq!(Value::Bool(client_ends_session(code(&row))), row["session"], "close {}", code(&row));
+    }
+}
+
+#[test]
+fn a_close_reason_carries_a_slot_in_just_one_form() {
+    for row in list(CLOSE_CODES, "slots") {
+        assert_eq!(slot_ms(code(&row), text(&row, "reason")), row["after_ms"].as_u64(), "{row}");
     }
 }
 

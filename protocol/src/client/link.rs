@@ -1,7 +1,7 @@
 //! Connections come and go: dialling, deadlines, heartbeats, and what each loss means.
 
 use super::{Action, Attempt, Client, Conn, Link, Report, Role, Stage, Turn};
-use crate::close::{Close, may_return};
+use crate::close::{Close, SLOT_MAX_MS, may_return};
 use crate::frame::ClientFrame;
 use crate::replay::Payload;
 
@@ -70,14 +70,22 @@ impl<M: Payload> Client<M> {
 
     pub(super) fn closed(&mut self, conn: Conn, code: Option<u16>, turn: &mut Turn<'_, M>) {
         match self.role(conn) {
-            Role::Live => self.lost(code, turn),
+            Role::Live => self.lost(code, 0, turn),
             Role::New => self.failed(code, turn),
             Role::Dropped => {}
         }
     }
 
-    /// The working connection is gone.
-    fn lost(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
+    /// A close that says when to come back; it counts for the connection that worked.
+    pub(super) fn closed_until(&mut self, conn: Conn, code: u16, after_ms: u64, turn: &mut Turn<'_, M>) {
+        match self.role(conn) {
+            Role::Live => self.lost(Some(code), after_ms.min(SLOT_MAX_MS), turn),
+            Role::New | Role::Dropped => self.closed(conn, Some(code), turn),
+        }
+    }
+
+    /// The working connection is gone; nobody comes back before `slot_ms` have passed.
+    fn lost(&mut self, code: Option<u16>, slot_ms: u64, turn: &mut Turn<'_, M>) {
         // Our own later hello may have taken the session over before its welcome was read, even if
         // that connection was given up since. Had it been somebody else, the next hello will tell.
         let answer_due = matches!(&self.link, Link::Moving { new, .. } if new.stage != Stage::Dialling);
@@ -92,11 +100,13 @@ impl<M: Payload> Client<M> {
         if stable {
             self.failures = 0;
         }
-        let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+        // The slot and then the jitter: the hub spread the slots, and clients with one slot spread by themselves.
+        let until = turn.now.plus(slot_ms.saturating_add(turn.settings.backoff.wait_ms(self.failures, turn.chance)));
         self.failures = turn.settings.backoff.raised(self.failures);
         self.link = match self.take() {
             Link::Moving { new, .. } => Link::Opening { new },
-            Link::SentOff { until: retry, home, .. } => Link::Down { until: until.min(retry), home },
+            Link::SentOff { until: retry, home, .. } if slot_ms == 0 => Link::Down { until: until.min(retry), home },
+            Link::SentOff { home, .. } => Link::Down { until, home },
             Link::Up { .. } => Link::Down { until, home: false },
             other @ (Link::Down { .. } | Link::Opening { .. } | Link::Ended { .. }) => other,
         };
@@ -104,10 +114,13 @@ impl<M: Payload> Client<M> {
     }
 
     /// The connection under way was closed or gave no answer: the old one, if any, stays.
-    fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
+    pub(super) fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
         let refused = code.filter(|code| !may_return(*code));
         let until = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
         self.failures = turn.settings.backoff.raised(self.failures);
+        if let Some(thread) = &mut self.thread {
+            thread.retries = 0;
+        }
         self.link = match self.take() {
             // The next `move` brings another token; this one was refused for good.
             Link::Moving { live, .. } if refused.is_some() => Link::Up { live },

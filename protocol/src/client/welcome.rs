@@ -1,12 +1,15 @@
 //! The answers to `hello`, the orders of a drain, and the end.
 
-use super::{Action, Attempt, Client, Conn, Drain, Link, Live, Report, Stage, Thread, Turn};
+use super::{Action, Attempt, Client, Conn, Drain, Link, Live, Report, Role, Stage, Thread, Turn};
 use crate::close::Close;
 use crate::frame::{ClientFrame, ServerFrame, Welcome};
 use crate::id::{DrainId, ResumeToken};
 use crate::position::Offset;
 use crate::replay::{Payload, Replay};
 use std::borrow::Cow;
+
+/// So many `retry` in a row from one place, and the other has its turn.
+const RETRIES_IN_ROW_MAX: u8 = 3;
 
 impl<M: Payload> Client<M> {
     /// A frame on the connection under way.
@@ -35,18 +38,24 @@ impl<M: Payload> Client<M> {
         }
     }
 
-    /// `retry`: nothing changed; once more after the hub's wait, by the same way.
+    /// `retry`: nothing changed; once more after the hub's wait, by the same way. After three in a row
+    /// the other way has its turn: a hub that a move named may be parted from the one that holds the session.
     fn sent_away(&mut self, after_ms: u64, turn: &mut Turn<'_, M>) {
         let until = turn.now.plus(after_ms.max(turn.settings.backoff.floor_ms));
+        let asked = self.thread.as_mut().filter(|thread| thread.url.is_some()).map(|thread| {
+            thread.retries = (thread.retries + 1) % RETRIES_IN_ROW_MAX;
+            thread.retries
+        });
+        let by_turns = |home: bool| if asked == Some(0) { !home } else { home };
         let close = |new: &Attempt| Action::Close(new.conn, Close::Heartbeat.code(), "sent away by retry".into());
         self.link = match self.take() {
             Link::Moving { live, new } => {
                 turn.then(close(&new));
-                Link::SentOff { live, until, home: new.home }
+                Link::SentOff { live, until, home: by_turns(new.home) }
             }
             Link::Opening { new } => {
                 turn.then(close(&new));
-                Link::Down { until, home: new.home }
+                Link::Down { until, home: by_turns(new.home) }
             }
             other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
         };
@@ -132,6 +141,7 @@ impl<M: Payload> Client<M> {
             epoch: welcome.epoch,
             hub: welcome.hub,
             url,
+            retries: 0,
             heartbeat_ms: welcome.heartbeat_ms,
             received,
             acked,
@@ -166,6 +176,7 @@ impl<M: Payload> Client<M> {
         if let Some(thread) = &mut self.thread {
             thread.token = token;
             thread.url = url.filter(|url| turn.settings.may_follow(url));
+            thread.retries = 0;
         }
         // An attempt under way is not started over: a hello not yet said will carry the new token.
         if matches!(self.link, Link::Up { .. } | Link::SentOff { .. }) {
@@ -213,9 +224,13 @@ impl<M: Payload> Client<M> {
         self.end(Close::Normal.code(), "ended by the application".into(), turn);
     }
 
-    /// The hub broke the protocol.
+    /// The hub broke the protocol. It would do so again, so nobody comes back to it; but a connection
+    /// that works goes on when this was another one.
     pub(super) fn fault(&mut self, conn: Conn, what: &'static str, turn: &mut Turn<'_, M>) {
         turn.then(Action::Close(conn, Close::ProtocolError.code(), what.into()));
+        if matches!(self.role(conn), Role::New) && self.live().is_some() {
+            return self.failed(Some(Close::ProtocolError.code()), turn);
+        }
         self.end(Close::ProtocolError.code(), what.into(), turn);
     }
 

@@ -118,6 +118,15 @@ pub enum Event<M> {
     Heard(Conn),
     /// The connection ended, or never came to be; the close code if there was one.
     Closed(Conn, Option<u16>),
+    /// The connection ended, and the close reason says when to come back ([`crate::close::slot_ms`]).
+    ClosedUntil {
+        /// Which.
+        conn: Conn,
+        /// The close code.
+        code: u16,
+        /// Not before, in milliseconds.
+        after_ms: u64,
+    },
     /// The application sends a message.
     Send(M),
     /// The application may be moved now.

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidegate_protocol::client::{Action, Client, Conn, Event, Report, Settings};
+use tidegate_protocol::close::slot_ms;
 use tidegate_protocol::frame::{ServerFrame, Text, escape, sort};
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::replay::Payload;
@@ -144,7 +145,12 @@ impl Bench {
         }
         if let Some(close) = step.get("close") {
             self.closed.insert(conn);
-            return self.feed(Event::Closed(conn, close.as_u64().map(|code| code as u16)));
+            let code = close.as_u64().map(|code| code as u16);
+            let slot = code.zip(step["reason"].as_str()).and_then(|(code, why)| Some((code, slot_ms(code, why)?)));
+            return self.feed(match slot {
+                Some((code, after_ms)) => Event::ClosedUntil { conn, code, after_ms },
+                None => Event::Closed(conn, code),
+            });
         }
         if let Some(bytes) = step["hex"].as_str() {
             return self.feed(Event::App(conn, Message::Bytes(unhex(bytes))));
