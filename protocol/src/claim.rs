@@ -181,6 +181,17 @@ impl Claim {
         }
     }
 
+    /// The hub that is claimed at is known to be silent, and has had the time of a `locate` to answer all the same.
+    /// A claim that has gone on to another hub meanwhile, or was answered by this one, is not concerned.
+    pub fn on_peer_silence<M: Payload>(&mut self, hub: HubId, out: &mut Vec<Step<M>>) {
+        if let Search::Claiming(at, answers) = &self.search
+            && *at == hub
+            && answers.get(at).copied().flatten().is_none()
+        {
+            self.on_limit(out);
+        }
+    }
+
     /// The owner will not give it.
     pub fn on_refused<M: Payload>(&mut self, hub: HubId, why: Refusal, out: &mut Vec<Step<M>>) {
         let Search::Claiming(at, answers) = &mut self.search else { return };
@@ -414,6 +425,23 @@ mod tests {
             assert!(matches!(out.last(), Some(Step::Say(B, PeerMessage::Claim { .. }))), "{out:?}");
             claim.on_limit(&mut out);
             assert_eq!(matches!(out.last(), Some(Step::Reset { why: "owner_lost", .. })), resets, "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_trail_to_a_hub_that_is_known_to_be_silent_is_given_up_as_soon_as_a_silent_hub_while_locating() {
+        for (orphaned, resets) in [(false, false), (true, true)] {
+            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
+            claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
+            claim.on_silence(&mut out);
+            claim.on_peer_silence(A, &mut out);
+            assert!(!claim.is_done(), "A has answered");
+            claim.on_refused(A, moved(B), &mut out);
+            claim.on_peer_silence(A, &mut out);
+            assert!(!claim.is_done(), "the claim is at B now");
+            claim.on_peer_silence(B, &mut out);
+            assert_eq!(matches!(out.last(), Some(Step::Reset { why: "owner_lost", .. })), resets, "{out:?}");
+            assert!(claim.is_done(), "{out:?}");
         }
     }
 

@@ -3,13 +3,15 @@
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tidegate_protocol::claim::CLAIM_MS;
 use tidegate_protocol::client::Settings;
 use tidegate_protocol::close::Close;
 use tidegate_protocol::control::SessionPhase;
 use tidegate_protocol::id::ResumeToken;
 use tidegate_tests::{
     AppSocket, Client, FakeApp, Heard, Hub, Kitchen, Pair, RawClient, Relay, Seen, Setup, acquainted, at_once,
-    connect_all, drain, report, wait_until,
+    connect_all, drain, report, unheard, wait_until,
 };
 use tokio_tungstenite::tungstenite::protocol::Message;
 
@@ -103,6 +105,23 @@ async fn a_client_that_comes_back_hears_what_was_taken_for_the_ack_before_may_be
         };
         assert_eq!(ack["received"], 1, "and taken: attempt {attempt}");
     }
+}
+
+#[tokio::test]
+async fn a_client_whose_trail_leads_to_a_hub_that_is_known_to_be_silent_is_answered_soon() {
+    let pair = Pair::start(|setup, _| setup).await;
+    let (client, welcome) = RawClient::welcomed(&pair.a.url("/connect")).await;
+    drop(client);
+    drain(&pair.a, at_once(20_000)).await;
+    assert_eq!(report(&pair.a).await.sessions.counts.moved, 1, "it was pushed");
+    let dead = pair.b.id().await;
+    pair.b.kill();
+    unheard(&pair.a, &dead).await;
+    let asked = Instant::now();
+    let mut back = RawClient::back(&pair.a.url("/connect"), &welcome["token"], 2, 0).await;
+    back.expect("retry").await;
+    let (took, whole_claim) = (asked.elapsed(), Duration::from_millis(CLAIM_MS));
+    assert!(took < whole_claim * 3 / 4, "answered after {took:?}; a claim that waits has {whole_claim:?}");
 }
 
 #[tokio::test]

@@ -128,7 +128,13 @@ impl Claims {
     ) {
         for step in steps {
             match step {
-                Step::Say(to, message) => hub.say(to, message),
+                Step::Say(to, message) => {
+                    // The client need not wait out the whole claim for a hub that is known not to answer.
+                    if matches!(message, PeerMessage::Claim { .. }) && to != hub.id && !hub.peers.is_heard(to) {
+                        hub.timers.arm(hub.now().plus(hub.config.limits.locate_ms), Due::ClaimSilence(id, to));
+                    }
+                    hub.say(to, message);
+                }
                 Step::Retry { after_ms, why } => hub.retry(conn, after_ms, why),
                 Step::Refuse(close, why) => {
                     if close == tidegate_protocol::close::Close::TokenReuse {
@@ -184,6 +190,11 @@ impl Claims {
     /// See [`tidegate_protocol::claim::LOCATE_MS`].
     pub fn silence(&self, hub: &Arc<Hub>, id: ClaimId) {
         self.with(hub, id, |claim, out| claim.on_silence(out));
+    }
+
+    /// A claim went to a hub that was silent then.
+    pub fn peer_silence(&self, hub: &Arc<Hub>, id: ClaimId, silent: HubId) {
+        self.with(hub, id, |claim, out| claim.on_peer_silence(silent, out));
     }
 
     /// See [`CLAIM_MS`].

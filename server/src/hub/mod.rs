@@ -32,7 +32,7 @@ use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Left, Link, Session, State};
-use timers::{Due, Timers};
+use timers::Timers;
 use tokio::time::{Duration, Instant};
 
 /// One running hub.
@@ -377,24 +377,6 @@ impl Hub {
                 () = self.timers.earlier() => {}
                 () = sleep_until(next) => {}
             }
-        }
-    }
-
-    fn fire(self: &Arc<Self>, due: Due) {
-        match due {
-            Due::Session(id, timer) => {
-                if let Some(cell) = self.cell(id) {
-                    cell.feed(self, Event::Fired(timer));
-                }
-            }
-            Due::Ttl(id) => self.expire(id),
-            Due::AuthExpiry(id) => {
-                if let Some(cell) = self.cell(id) {
-                    cell.feed(self, Event::End(Left::Expired));
-                }
-            }
-            Due::Silence(claim) => self.claims.silence(self, claim),
-            Due::ClaimLimit(claim) => self.claims.limit(self, claim),
         }
     }
 

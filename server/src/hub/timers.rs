@@ -1,12 +1,13 @@
 //! All timers of the hub in one ordered table and one task, so that no session keeps one of its own
 //! on the heap while it idles.
 
+use super::Hub;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use tidegate_protocol::id::SessionId;
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::peer::ClaimId;
 use tidegate_protocol::position::Millis;
-use tidegate_protocol::session::Timer;
+use tidegate_protocol::session::{Event, Left, Timer};
 use tokio::sync::Notify;
 
 /// What a timer is for. Late ones are harmless: whoever gets one checks that it still applies.
@@ -22,6 +23,8 @@ pub enum Due {
     Silence(ClaimId),
     /// A claim took too long.
     ClaimLimit(ClaimId),
+    /// A claim went to a hub that is known to be silent.
+    ClaimSilence(ClaimId, HubId),
 }
 
 /// The table. Its size is bounded by what arms timers: a few per session and claim.
@@ -56,6 +59,28 @@ impl Timers {
     /// Resolves when a timer was armed that is earlier than all others.
     pub async fn earlier(&self) {
         self.earlier.notified().await;
+    }
+}
+
+impl Hub {
+    /// A timer is due.
+    pub(super) fn fire(self: &Arc<Self>, due: Due) {
+        match due {
+            Due::Session(id, timer) => {
+                if let Some(cell) = self.cell(id) {
+                    cell.feed(self, Event::Fired(timer));
+                }
+            }
+            Due::Ttl(id) => self.expire(id),
+            Due::AuthExpiry(id) => {
+                if let Some(cell) = self.cell(id) {
+                    cell.feed(self, Event::End(Left::Expired));
+                }
+            }
+            Due::Silence(claim) => self.claims.silence(self, claim),
+            Due::ClaimLimit(claim) => self.claims.limit(self, claim),
+            Due::ClaimSilence(claim, silent) => self.claims.peer_silence(self, claim, silent),
+        }
     }
 }
 
