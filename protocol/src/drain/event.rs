@@ -2,6 +2,7 @@
 
 use crate::control::{DrainReport, HubState};
 use crate::id::{HubId, SessionId};
+use serde::{Deserialize, Serialize};
 
 /// What is known of a session when it joins the population.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,16 +30,20 @@ pub struct Successor {
     pub eligible: bool,
     /// What it said last; none while it is silent.
     pub state: Option<HubState>,
-    /// How it admitted clients since the last time it was asked.
+    /// How it admitted clients in its last seconds; none if nobody came.
     pub admission: Option<Admission>,
 }
 
-/// How a successor admitted clients since it was last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// How a successor admitted clients in its last seconds, as it measured itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Admission {
-    /// 99 of 100 connections were welcomed within this many milliseconds.
+    /// The second of its clock in which it said so: the same sample is judged once.
+    pub second: u64,
+    /// How many clients it welcomed.
+    pub welcomed: u64,
+    /// 99 of 100 were welcomed within this many milliseconds from their hello.
     pub p99_ms: u64,
-    /// Connections that it turned away for want of room.
+    /// Clients that it turned away for want of room.
     pub refused: u64,
 }
 

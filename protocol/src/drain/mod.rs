@@ -11,6 +11,7 @@
 //! refusal or a rising admission latency slows the whole rate down. The rate never exceeds the
 //! plan's, except where the window is 0.
 
+mod admission;
 mod event;
 mod orders;
 mod pace;
@@ -25,6 +26,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use admission::AdmissionWindow;
 pub use event::{Action, Admission, Event, Facts, Resume, Successor};
 pub use plan::{IDLE_AFTER_MS, Outlook, Plan, SAFE_RATE_PER_S, Stage};
 

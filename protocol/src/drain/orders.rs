@@ -217,14 +217,14 @@ impl Drain {
         }
     }
 
-    /// The next push. Who was refused by every eligible peer is set aside.
+    /// The next push. Who was refused by every eligible peer waits, or is parked.
     fn next_push(&mut self, now: Millis) -> Option<Action> {
         while let Some(id) = self.roster.first(Queue::Push) {
             let avoid = self.roster.get(id).map(|seat| seat.avoid.clone()).unwrap_or_default();
             if let Some(to) = self.peers.pick(&avoid) {
                 return Some(self.push(id, to, now));
             }
-            self.set_aside(id, "every peer refused it".to_owned(), now);
+            self.refused_by_all(id, "every peer refused it".to_owned(), now);
             if let Some(park) = self.next_park(now) {
                 return Some(park);
             }

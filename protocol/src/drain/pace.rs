@@ -9,12 +9,20 @@ const CATCH_UP_US: u64 = 40_000;
 const FULL: u64 = 1_000;
 /// Speed at its worst.
 const FLOOR: u64 = 50;
+/// What a cut leaves, in thousandths …
+const CUT: u64 = 700;
+/// … and one for a successor that is slow beyond twice the bound.
+const CUT_DEEP: u64 = 500;
 /// What each good second gives back.
 const RECOVER_PER_S: u64 = 50;
 /// A successor is slow when its 99th percentile is over this many times its best …
 const SLOW_FACTOR: u64 = 4;
 /// … and over this.
 const SLOW_MIN_MS: u64 = 200;
+/// It is getting slower when its 99th percentile rises by a quarter from one sample to the next, and by this.
+const RISE_MIN_MS: u64 = 100;
+/// Fewer welcomes than this say nothing about latency.
+const JUDGED_MIN: u64 = 4;
 
 /// Spaces releases by an interval (a leaky bucket that holds no more than the catch-up).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,20 +89,35 @@ impl Speed {
 
     /// Something was refused or slow: down to 7/10, at most once a second.
     pub(super) fn cut(&mut self, now: Millis) {
+        self.cut_to(CUT, now);
+    }
+
+    fn cut_to(&mut self, permille: u64, now: Millis) {
         self.settle(now);
         if self.cut_at.is_none_or(|at| now.since(at) >= 1_000) {
-            self.permille = (self.permille * 7 / 10).max(FLOOR);
+            self.permille = (self.permille * permille / FULL).max(FLOOR);
             self.cut_at = Some(now);
             self.settled_at = now;
         }
     }
 
-    /// Judges one sample of a successor against the best one that it ever gave.
-    pub(super) fn sample(&mut self, admission: Admission, best_p99_ms: &mut Option<u64>, now: Millis) {
-        let best = best_p99_ms.map_or(admission.p99_ms, |best| best.min(admission.p99_ms));
-        *best_p99_ms = Some(best);
-        let slow = admission.p99_ms > SLOW_MIN_MS && admission.p99_ms > best.saturating_mul(SLOW_FACTOR);
-        if slow || admission.refused > 0 {
+    /// Judges one sample of a successor against the best one that it ever gave, and against the one before. A
+    /// handful of clients is no ground to call it slow.
+    pub(super) fn sample(&mut self, admission: Admission, latency: &mut Latency, now: Millis) {
+        let (mut slow_ms, mut rising) = (u64::MAX, false);
+        if admission.welcomed >= JUDGED_MIN {
+            let p99_ms = admission.p99_ms;
+            let best_ms = latency.best_ms.map_or(p99_ms, |best_ms| best_ms.min(p99_ms));
+            slow_ms = best_ms.saturating_mul(SLOW_FACTOR).max(SLOW_MIN_MS);
+            // The best one may already be that of a queue; but a queue that grows shows from one to the next.
+            let much = |last_ms: u64| last_ms.saturating_add((last_ms / 4).max(RISE_MIN_MS));
+            rising = p99_ms > SLOW_MIN_MS && latency.last_ms.is_some_and(|last_ms| p99_ms >= much(last_ms));
+            *latency = Latency { best_ms: Some(best_ms), last_ms: Some(p99_ms) };
+        }
+        if admission.p99_ms > slow_ms.saturating_mul(2) {
+            // A queue stands there, and grows by what is sent until it is heard of.
+            self.cut_to(CUT_DEEP, now);
+        } else if admission.p99_ms > slow_ms || rising || admission.refused > 0 {
             self.cut(now);
         }
     }
@@ -103,6 +126,13 @@ impl Speed {
     pub(super) fn of(&self, bound: u64) -> u64 {
         (bound * self.permille / FULL).max(1)
     }
+}
+
+/// What a successor's samples said so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Latency {
+    best_ms: Option<u64>,
+    last_ms: Option<u64>,
 }
 
 /// How many sessions went live in each of the last seconds.
@@ -176,8 +206,8 @@ mod tests {
 
     #[test]
     fn refusals_slow_the_rate_down_to_a_floor_and_good_seconds_bring_it_back() {
-        let (mut speed, mut best) = (Speed::new(), None);
-        let refused = Admission { p99_ms: 10, refused: 1 };
+        let (mut speed, mut best) = (Speed::new(), Latency::default());
+        let refused = Admission { p99_ms: 10, refused: 1, ..Admission::default() };
         speed.sample(refused, &mut best, Millis(0));
         speed.sample(refused, &mut best, Millis(500));
         assert_eq!(speed.permille(), 700, "one cut per second");
@@ -193,13 +223,28 @@ mod tests {
 
     #[test]
     fn rising_latency_slows_the_rate_and_a_uniformly_slow_successor_does_not() {
-        let (mut slow, mut best) = (Speed::new(), None);
-        (0..5).for_each(|s| slow.sample(Admission { p99_ms: 400, refused: 0 }, &mut best, Millis(s * 1_000)));
+        let (mut slow, mut best) = (Speed::new(), Latency::default());
+        let seen = |p99_ms, welcomed| Admission { p99_ms, welcomed, ..Admission::default() };
+        (0..5).for_each(|s| slow.sample(seen(400, 50), &mut best, Millis(s * 1_000)));
         assert_eq!(slow.permille(), FULL);
-        let (mut rising, mut best) = (Speed::new(), None);
-        rising.sample(Admission { p99_ms: 20, refused: 0 }, &mut best, Millis(0));
-        rising.sample(Admission { p99_ms: 300, refused: 0 }, &mut best, Millis(1_000));
+        let (mut rising, mut best) = (Speed::new(), Latency::default());
+        rising.sample(seen(20, 50), &mut best, Millis(0));
+        rising.sample(seen(300, 3), &mut best, Millis(1_000));
+        assert_eq!(rising.permille(), FULL, "three clients are no ground");
+        rising.sample(seen(300, 50), &mut best, Millis(2_000));
         assert_eq!(rising.permille(), 700);
+        rising.sample(seen(401, 50), &mut best, Millis(3_000));
+        assert_eq!(rising.permille(), 375, "half of 750: it is slow beyond twice the bound");
+    }
+
+    #[test]
+    fn a_latency_that_grows_from_sample_to_sample_slows_the_rate_even_when_the_first_was_bad_already() {
+        let seen = |p99_ms| Admission { p99_ms, welcomed: 50, ..Admission::default() };
+        let (mut speed, mut latency) = (Speed::new(), Latency::default());
+        for (second, p99_ms) in [600, 1_100, 1_000, 1_080].into_iter().enumerate() {
+            speed.sample(seen(p99_ms), &mut latency, Millis(second as u64 * 1_000));
+        }
+        assert_eq!(speed.permille(), 700, "it grew once; and all of this is below four times 600");
     }
 
     #[test]

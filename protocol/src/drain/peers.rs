@@ -1,7 +1,7 @@
 //! The hubs that may take over: who is eligible, and whose turn it is.
 
-use super::event::Successor;
-use super::pace::Speed;
+use super::event::{Admission, Successor};
+use super::pace::{Latency, Speed};
 use super::plan::{is_hopeful, takes_nobody};
 use crate::control::{HubState, SuccessorReport};
 use crate::id::HubId;
@@ -13,7 +13,8 @@ struct Peer {
     url: Option<String>,
     eligible: bool,
     state: Option<HubState>,
-    best_p99_ms: Option<u64>,
+    latency: Latency,
+    admission: Option<Admission>,
     /// Sessions sent there, whether they arrived or not: the fair share is counted by this.
     assigned: u64,
     moved: u64,
@@ -37,9 +38,11 @@ impl Peers {
             peer.url.clone_from(&successor.url);
             peer.eligible = successor.eligible;
             peer.state = successor.state;
-            if let Some(admission) = successor.admission {
-                speed.sample(admission, &mut peer.best_p99_ms, now);
+            let judged = peer.admission.map(|admission| admission.second);
+            if let Some(admission) = successor.admission.filter(|admission| Some(admission.second) != judged) {
+                speed.sample(admission, &mut peer.latency, now);
             }
+            peer.admission = successor.admission;
         }
     }
 
@@ -94,6 +97,7 @@ impl Peers {
             url: peer.url.clone(),
             moved: peer.moved,
             state: peer.state,
+            admission_ms: peer.admission.filter(|admission| admission.welcomed > 0).map(|admission| admission.p99_ms),
         };
         self.peers.iter().map(line).collect()
     }

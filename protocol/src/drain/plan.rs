@@ -186,11 +186,19 @@ impl Plan {
                 Some(PlanParks { sessions: self.sessions(), at_ms: *at_ms, why: why.clone() })
             }
         };
-        // The stages stay in the plan, for a hub that comes in time; nobody is told of what would not happen.
-        let stages = if parks.is_some() { &[][..] } else { &self.stages[..] };
+        // The stages stay in the plan, for a hub that comes in time; what is told is what would happen.
+        let at_once = parks.as_ref().map(|parks: &PlanParks| PlanStage {
+            begin_ms: parks.at_ms,
+            span_ms: 0,
+            count: parks.sessions,
+        });
+        let stages = match at_once {
+            Some(at_once) => vec![at_once],
+            None => self.stages.iter().map(stage).collect(),
+        };
         PlanAnswer {
             sessions: self.sessions(),
-            stages: stages.iter().map(stage).collect(),
+            stages,
             parks,
             total_ms: self.total_ms(),
             deadline_ms: self.policy.deadline_ms,

@@ -89,12 +89,13 @@ fn a_hub_that_is_alone_is_told_that_it_will_park() {
 }
 
 #[test]
-fn a_plan_without_anybody_to_move_to_says_that_and_when_everybody_would_be_parked_and_shows_no_stages() {
+fn a_plan_without_anybody_to_move_to_says_that_and_when_everybody_would_be_parked() {
     let alone = plan("{}", 7, 2, &[]).answer();
     let parks = alone.parks.expect("everybody is parked");
     assert_eq!((parks.sessions, parks.at_ms, alone.total_ms, alone.fits), (9, 15_000, 15_000, true));
     assert_eq!(parks.why, "no other hub is known (--peer, --peers-file)");
-    assert_eq!((alone.stages, alone.successors), (vec![], vec![]));
+    let at_once = crate::control::PlanStage { begin_ms: 15_000, span_ms: 0, count: 9 };
+    assert_eq!((alone.stages, alone.successors), (vec![at_once], vec![]));
 
     let silent = Successor { eligible: false, state: None, ..successor(3) };
     let hoping = plan("{}", 7, 2, &[silent.clone()]).answer();

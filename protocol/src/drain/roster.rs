@@ -5,8 +5,8 @@
 //! ```text
 //!  Waiting ─slot─► Ordered ─client came─► Handing ─commit─► Committed ─live─► (moved)
 //!   │  ▲             │  │ └─3 bounces─► Unroutable ─10 s─► Late
-//!   │  └─grant──┐    │  └─refused─► Retry ─1 s─► Late ─turn─► Ordered
-//!   ├─busy─► Busy    │                └─by every peer─► Stuck
+//!   │  └─grant──┐    │  └─refused─► Retry ─1 s─► Late ─turn─► Ordered      three times: another peer is tried
+//!   ├─busy─► Busy    │                └─by every peer─► Retry ─5 to 60 s─► Late; after the end: Stuck
 //!   │         └─grant over─► Late
 //!   └─no connection─► PushDue ◄─no answer in time─┘ ─turn─► Pushing ─commit─► Committed
 //!  told to park: ParkDue ─turn─► Parking ─► (parked)       deadline: Committed ─► (unconfirmed)
@@ -39,7 +39,7 @@ pub(super) enum Place {
     Doubtful { to: HubId },
     /// Refused, and tried again in a moment.
     Retry { why: String },
-    /// Refused by every peer; parked at the end.
+    /// It cannot be parked, or after the end nobody takes it; tried again with the others.
     Stuck { why: String },
     /// Its client came back here three times; tried again later, up to a number of rounds.
     Unroutable,
@@ -111,6 +111,8 @@ pub(super) struct Seat {
     pub(super) dialogue: Dialogue,
     /// Failed handovers since the last change of peer.
     pub(super) failures: u8,
+    /// Times that every peer had refused it.
+    pub(super) refusals: u8,
     /// Times its client came back here since the last order.
     pub(super) bounces: u8,
     /// Times it was given up as unroutable.
@@ -136,6 +138,7 @@ impl Seat {
             noticed_at: None,
             dialogue: Dialogue::default(),
             failures: 0,
+            refusals: 0,
             bounces: 0,
             rounds: 0,
             avoid: Vec::new(),

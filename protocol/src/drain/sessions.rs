@@ -12,6 +12,10 @@ use crate::position::Millis;
 const DETACHED_GRACE_MS: u64 = 2_000;
 /// A refused session is tried again after this, times its failures.
 const RETRY_AFTER_MS: u64 = 1_000;
+/// A session that every peer refused is tried again after this, doubled each time …
+const AGAIN_AFTER_MS: u64 = 5_000;
+/// … up to this.
+const AGAIN_AFTER_MAX_MS: u64 = 60_000;
 /// The same for a park just before the deadline.
 const PARK_AGAIN_AFTER_MS: u64 = 100;
 
@@ -287,21 +291,29 @@ impl Drain {
             }
             match (to, self.peers.pick(&seat.avoid)) {
                 (Some(_), Some(_)) => self.roster.put(id, Place::PushDue, None, now),
-                _ => self.set_aside(id, why.clone(), now),
+                _ => self.refused_by_all(id, why.clone(), now),
             }
         }
         self.hold_if_refused(&why, now);
     }
 
-    /// Nobody takes it: parked, as soon as parking is due.
-    pub(super) fn set_aside(&mut self, id: SessionId, why: String, now: Millis) {
-        let pushing = matches!(self.state, State::Settling { step: Step::Pushing, .. });
-        let start = self.roster.get(id).is_some_and(|seat| seat.origin == Origin::Start);
-        if (pushing && start) || (self.state.parks() && (start || self.takes_newcomers_along())) {
-            self.roster.put(id, Place::ParkDue, None, now);
-        } else {
-            self.roster.put(id, Place::Stuck { why }, None, now);
+    /// Every peer that takes anybody has refused it. While there is time, all of them are tried again, more and
+    /// more seldom; it is parked when parking is due.
+    pub(super) fn refused_by_all(&mut self, id: SessionId, why: String, now: Millis) {
+        let along = self.takes_newcomers_along();
+        let (parks, running) = (self.state.parks(), self.state.is_running());
+        let Some(seat) = self.roster.seat_mut(id) else { return };
+        if parks && (seat.origin == Origin::Start || along) {
+            return self.roster.put(id, Place::ParkDue, None, now);
         }
+        if parks || !running {
+            // A newcomer that nobody takes is served on; after the end everybody is tried every ten seconds.
+            return self.roster.put(id, Place::Stuck { why }, None, now);
+        }
+        seat.avoid.clear();
+        let after_ms = (AGAIN_AFTER_MS << seat.refusals.min(16)).min(AGAIN_AFTER_MAX_MS);
+        seat.refusals = seat.refusals.saturating_add(1);
+        self.roster.put(id, Place::Retry { why }, Some(now.plus(after_ms)), now);
     }
 
     fn park_failed(&mut self, id: SessionId, why: &str, now: Millis) {

@@ -60,6 +60,7 @@ impl Drain {
             successors: self.peers.report(),
             trigger: self.plan.policy.trigger.clone(),
             why,
+            earlier_run: false,
         }
     }
 
@@ -132,7 +133,7 @@ fn why_awaited(place: &Place, bounces: u8) -> String {
         Place::Handing { to } => format!("being handed over to hub {to}"),
         Place::Committed { to } | Place::Doubtful { to } => format!("given to hub {to}, which has not said live yet"),
         Place::Retry { why } => format!("refused, tried again: {why}"),
-        Place::Stuck { why } => format!("blocked, parked at the end: {why}"),
+        Place::Stuck { why } => format!("blocked: {why}"),
         Place::Unroutable => {
             "unroutable: its client keeps coming back here (a sticky balancer? turn stickiness off, or set --public-url)".to_owned()
         }

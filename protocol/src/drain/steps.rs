@@ -383,7 +383,8 @@ impl Drain {
         if let State::Drained { retry_at, .. } = &mut self.state {
             *retry_at = now.plus(HAND_ON_EVERY_MS);
         }
-        if !self.peers.any_eligible() {
+        // Without a peer there is still the disk, where everybody is to be parked.
+        if !self.peers.any_eligible() && !self.takes_newcomers_along() {
             return;
         }
         let waits = |seat: &Seat| matches!(seat.place, Place::Stuck { .. } | Place::Unroutable | Place::Retry { .. });

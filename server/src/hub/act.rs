@@ -264,3 +264,11 @@ impl Hub {
         }
     }
 }
+
+impl Hub {
+    /// A client is being welcomed, so long after its hello was read.
+    pub fn admitted(&self, took_ms: u64) {
+        self.metrics.admission_seconds.record(took_ms as f64 / 1_000.0);
+        self.peers.welcomed(took_ms);
+    }
+}

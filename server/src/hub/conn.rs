@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::id::ConnectionId;
+use tidegate_protocol::position::Millis;
 use tokio::sync::Notify;
 
 /// Orders that may wait for one connection. The hub sends a handful in a connection's life, so a full
@@ -53,6 +54,8 @@ pub struct Conn {
     bell: Notify,
     heard_s: AtomicU32,
     asked: AtomicU32,
+    /// When its hello was read, in milliseconds of the hub's clock that wrap around; a welcome is measured by it.
+    greeted_ms: AtomicU32,
 }
 
 impl Conn {
@@ -65,7 +68,18 @@ impl Conn {
             bell: Notify::new(),
             heard_s: AtomicU32::new(now_s),
             asked: AtomicU32::new(0),
+            greeted_ms: AtomicU32::new(0),
         }
+    }
+
+    /// Its hello was read.
+    pub fn greeted(&self, now: Millis) {
+        self.greeted_ms.store(now.0 as u32, Ordering::Relaxed);
+    }
+
+    /// How long ago its hello was read, in milliseconds.
+    pub fn since_greeted_ms(&self, now: Millis) -> u64 {
+        u64::from((now.0 as u32).wrapping_sub(self.greeted_ms.load(Ordering::Relaxed)))
     }
 
     fn lane(&self) -> MutexGuard<'_, Lane> {

@@ -6,8 +6,8 @@ use super::wire::Hello;
 use crate::hub::Hub;
 use http::Uri;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use tidegate_protocol::control::PeerInfo;
+use tidegate_protocol::drain::Admission;
 
 impl Peers {
     /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
@@ -49,6 +49,11 @@ impl Peers {
         hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
     }
 
+    /// How this hub admitted clients in its last seconds.
+    fn admission(&self) -> Option<Admission> {
+        self.admissions.lock().unwrap_or_else(PoisonError::into_inner).seen(self.now())
+    }
+
     /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
     pub(super) fn hello(&self, hub: &Hub) -> Hello {
         let fan_last = hub.fan.lock().own_last();
@@ -63,7 +68,7 @@ impl Peers {
             state,
             sessions: hub.cell_count() as u64,
             room: hub.has_room(),
-            refused: self.refused.load(Ordering::Relaxed),
+            admission: self.admission(),
             fan_last,
             versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
             known,

@@ -42,12 +42,12 @@ use seeds::Seeds;
 use standing::Peer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use table::Table;
 use tidegate_protocol::control::HubState;
-use tidegate_protocol::drain::Successor;
+use tidegate_protocol::drain::{AdmissionWindow, Successor};
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
@@ -81,7 +81,7 @@ pub struct Peers {
     hearing: tokio::sync::Mutex<()>,
     answers: calling::Answers,
     calls: AtomicU64,
-    refused: AtomicU64,
+    admissions: Mutex<AdmissionWindow>,
     /// What was complained of last, by address, so that it is not told every second.
     told: Mutex<BTreeMap<String, u16>>,
     troubles: Troubles,
@@ -147,7 +147,7 @@ impl Peers {
             hearing: tokio::sync::Mutex::default(),
             answers: calling::Answers::default(),
             calls: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            admissions: Mutex::default(),
             told: Mutex::default(),
             troubles: Troubles::default(),
             nudge: Notify::new(),
@@ -225,6 +225,11 @@ impl Peers {
         self.book().table.get(hub).is_some_and(Peer::is_gone)
     }
 
+    /// Whether anything was heard of this hub in the last seconds.
+    pub fn is_heard(&self, hub: HubId) -> bool {
+        self.book().table.get(hub).is_some_and(Peer::is_heard)
+    }
+
     /// How a client reaches that very hub, if it can.
     pub fn public_url(&self, hub: HubId) -> Option<String> {
         self.book().table.get(hub)?.said()?.hello.public_url.clone()
@@ -251,7 +256,12 @@ impl Peers {
 
     /// A newcomer was turned away for want of room; peers that drain slow down.
     pub fn turned_away(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.admissions.lock().unwrap_or_else(PoisonError::into_inner).refused(self.now());
+    }
+
+    /// A client was welcomed so long after its hello was read; peers that drain pace by it.
+    pub fn welcomed(&self, took_ms: u64) {
+        self.admissions.lock().unwrap_or_else(PoisonError::into_inner).welcomed(self.now(), took_ms);
     }
 
     /// Where a hub is reached, unless it is forgotten.

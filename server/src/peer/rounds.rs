@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidegate_protocol::id::{HubId, Incarnation};
-use tokio::time::Instant;
 
 /// Between two rounds, in milliseconds.
 const ROUND_MS: u64 = 1_000;
@@ -99,13 +98,11 @@ fn targets(peers: &Peers, round: u64) -> Vec<(Uri, Option<HubId>)> {
 async fn ask(hub: &Arc<Hub>, url: &Uri, to: Option<HubId>) {
     let peers = &hub.peers;
     let body = json(&peers.hello(hub));
-    let asked = Instant::now();
     match peers.post.send::<Hello>(url, HELLO, to, body, peers.call_time).await {
         Ok(hello) => {
-            let took_ms = asked.elapsed().as_millis() as u64;
             peers.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&super::seeds::key(url));
             peers.troubles.over(&super::seeds::key(url));
-            hear(hub, &hello, By::Asking(url.clone(), took_ms)).await;
+            hear(hub, &hello, By::Asking(url.clone())).await;
         }
         Err(error) => {
             if let Failed::Refused { status: StatusCode::MISDIRECTED_REQUEST, .. } = error {
@@ -124,7 +121,7 @@ pub(super) async fn hear(hub: &Arc<Hub>, hello: &Hello, by: By) -> Heard {
     let peers = &hub.peers;
     let _in_turn = peers.hearing.lock().await;
     let asked = match &by {
-        By::Asking(url, _) => Some(url.clone()),
+        By::Asking(url) => Some(url.clone()),
         By::Coming(_) => None,
     };
     if hello.from == peers.own {

@@ -3,7 +3,7 @@
 use super::wire::Hello;
 use http::Uri;
 use tidegate_protocol::control::HubState;
-use tidegate_protocol::drain::{Admission, Successor};
+use tidegate_protocol::drain::Successor;
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::SNAPSHOT_VERSION;
 use tidegate_protocol::position::Millis;
@@ -51,10 +51,8 @@ pub(super) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) hello: Hello,
-    /// Newcomers that it turned away between its last two hellos.
-    pub(super) refused: u64,
-    /// Its last answer to a hello of ours: when, and after how long.
-    pub(super) answered: Option<(Millis, u64)>,
+    /// When it answered a hello of ours last.
+    pub(super) answered: Option<Millis>,
 }
 
 /// One other hub.
@@ -85,7 +83,7 @@ impl Peer {
 
     /// Whether its last answer to us is fresh.
     pub(super) fn answers(&self, now: Millis) -> bool {
-        self.said().and_then(|said| said.answered).is_some_and(|(at, _)| now.since(at) < SILENT_MS)
+        self.said().and_then(|said| said.answered).is_some_and(|at| now.since(at) < SILENT_MS)
     }
 
     pub(super) fn is_heard(&self) -> bool {
@@ -106,10 +104,7 @@ impl Peer {
             url: self.said().and_then(|said| said.hello.public_url.clone()),
             eligible: said.is_some_and(fit) && self.answers(now),
             state: said.map(|said| said.hello.state),
-            // A hub that is short of processor time is late with everything, hellos too.
-            admission: said.and_then(|said| {
-                said.answered.map(|(_, took_ms)| Admission { p99_ms: took_ms, refused: said.refused })
-            }),
+            admission: said.and_then(|said| said.hello.admission),
         })
     }
 }
@@ -117,8 +112,8 @@ impl Peer {
 /// How a hello came about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// This hub asked at that URL, and was answered after so long.
-    Asking(Uri, u64),
+    /// This hub asked at that URL, and was answered.
+    Asking(Uri),
     /// The other one came by itself; the URL is what it said of itself, if that is one.
     Coming(Option<Uri>),
 }

@@ -75,18 +75,11 @@ impl Table {
         let Some(url) = self.url_after(now, hello, &by) else { return Heard::NoWay };
         let new_run = before.and_then(Peer::said).map(|said| said.hello.incarnation) != Some(hello.incarnation);
         let answered = match by {
-            By::Asking(_, took_ms) => Some((now, took_ms)),
+            By::Asking(_) => Some(now),
             By::Coming(_) if new_run => None,
             By::Coming(_) => before.and_then(Peer::said).and_then(|said| said.answered),
         };
-        // What was refused before this hub looked is nobody's business here.
-        let was_refused =
-            before.and_then(Peer::said).filter(|_| !new_run).map_or(hello.refused, |said| said.hello.refused);
-        let said = Box::new(Said {
-            hello: Hello { known: Vec::new(), ..hello.clone() },
-            refused: hello.refused.saturating_sub(was_refused),
-            answered,
-        });
+        let said = Box::new(Said { hello: Hello { known: Vec::new(), ..hello.clone() }, answered });
         let after = Peer { url, standing: Standing::Heard { last: now, said } };
         let news = News {
             met: before.is_none_or(|peer| peer.said().is_none()),
@@ -109,7 +102,7 @@ impl Table {
         });
         match (known, by) {
             (Some(peer), _) if same_run => Some(peer.url.clone()),
-            (_, By::Asking(url, _)) => Some(url.clone()),
+            (_, By::Asking(url)) => Some(url.clone()),
             (_, By::Coming(Some(url))) => Some(url.clone()),
             (Some(peer), By::Coming(None)) => Some(peer.url.clone()),
             (None, By::Coming(None)) => None,

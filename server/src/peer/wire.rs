@@ -5,6 +5,7 @@ use crate::hub::calls::Call;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidegate_protocol::control::HubState;
+use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::{HubId, Incarnation, SessionId};
 
 /// Machine messages, in batches.
@@ -37,9 +38,9 @@ pub(super) struct Hello {
     pub(super) sessions: u64,
     /// Whether one more may begin there.
     pub(super) room: bool,
-    /// Newcomers turned away for want of room, in this run.
+    /// How it admitted clients in its last seconds; none if nobody came.
     #[serde(default)]
-    pub(super) refused: u64,
+    pub(super) admission: Option<Admission>,
     /// The last stamp that it gave to a fleet-wide message.
     pub(super) fan_last: u64,
     /// Snapshot versions that it reads.

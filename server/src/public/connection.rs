@@ -213,6 +213,7 @@ async fn write(hub: &Arc<Hub>, conn: &Arc<Conn>, socket: &mut Socket, life: &mut
                 Order::Ping => wire::ping(&mut batch),
                 Order::Welcome(cell, text) => {
                     wire::text(&mut batch, &text);
+                    hub.admitted(conn.since_greeted_ms(hub.now()));
                     // `welcome.received` says what was counted. What was taken is acked here once more: the ack
                     // that told it may have been lost with the connection before, or with the hub before.
                     *life = Life::Serving(Serving { cell, acked: Offset(0), ack_at: None, held: None });

@@ -28,6 +28,7 @@ const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
+    conn.greeted(hub.now());
     if hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX) {
         hub.metrics.rejected.of(Rejected::Protocol).increment(1);
         conn.close(Close::ProtocolError, format!("hello.language is no tag of at most {LANGUAGE_BYTES_MAX} bytes"));
@@ -90,6 +91,7 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
     }
     if !hub.has_room_for_a_session() {
         hub.metrics.rejected.of(Rejected::Sessions).increment(1);
+        hub.peers.turned_away();
         hub.retry(conn.id, FULL_RETRY_MS, "full");
         return;
     }

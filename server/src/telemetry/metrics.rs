@@ -75,6 +75,7 @@ metrics! {
     drain_sessions: ByLabel<Gauge, Outcome> = "tidegate_drain_sessions", Gauge, Count, "Sessions of the last drain by outcome";
     handover_seconds: Histogram = "tidegate_handover_seconds", Histogram, Seconds, "Time from move or push to live, per session handed over";
     gap_seconds: Histogram = "tidegate_gap_seconds", Histogram, Seconds, "Time in which a connected session was not served: freeze to committed, committed to welcome";
+    admission_seconds: Histogram = "tidegate_admission_seconds", Histogram, Seconds, "Time from a client's hello to its welcome; peers that drain pace by it";
     app_dials: ByLabel<Counter, DialResult> = "tidegate_app_dials_total", Counter, Count, "Dials of the app by result";
     app_events: ByLabel<Counter, DialResult> = "tidegate_app_events_total", Counter, Count, "Posts of app events by result";
     peer_messages: PeerMessages = "tidegate_peer_messages_total", Counter, Count, "Messages to other hubs by kind and result";

@@ -51,7 +51,12 @@ impl Chance {
         (0..count)
             .map(|hub| Successor {
                 eligible: self.below(3) > 0,
-                admission: Some(Admission { p99_ms: self.below(900), refused: self.below(3) / 2 }),
+                admission: Some(Admission {
+                    second: self.below(9),
+                    welcomed: self.below(20),
+                    p99_ms: self.below(900),
+                    refused: self.below(3) / 2,
+                }),
                 ..peer(hub)
             })
             .collect()

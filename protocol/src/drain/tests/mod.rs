@@ -25,6 +25,29 @@ enum Habit {
     BouncesFirst(u8),
 }
 
+/// A hub that welcomes one client after the other, and measures itself.
+struct Queue {
+    each_ms: u64,
+    free_at: Millis,
+    window: AdmissionWindow,
+    longest_ms: u64,
+}
+
+impl Queue {
+    fn new(each_ms: u64) -> Self {
+        Self { each_ms, free_at: Millis(0), window: AdmissionWindow::default(), longest_ms: 0 }
+    }
+
+    /// A client says hello; gives after how long it is welcomed.
+    fn welcome(&mut self, hello_at: Millis) -> u64 {
+        self.free_at = self.free_at.max(hello_at).plus(self.each_ms);
+        let took_ms = self.free_at.since(hello_at);
+        self.window.welcomed(self.free_at, took_ms);
+        self.longest_ms = self.longest_ms.max(took_ms);
+        took_ms
+    }
+}
+
 struct Fleet {
     drain: Drain,
     now: Millis,
@@ -32,7 +55,11 @@ struct Fleet {
     steps: u64,
     habits: BTreeMap<SessionId, Habit>,
     habit: Habit,
+    /// How the successor takes clients; none: at once.
+    queue: Option<Queue>,
     connected: BTreeMap<SessionId, bool>,
+    /// Handovers of these are blocked by whatever hub, for this reason.
+    unmovable: BTreeMap<SessionId, &'static str>,
     /// Moves and pushes fail with this reason.
     refusing: Option<&'static str>,
     /// Handovers are committed and never confirmed.
@@ -77,7 +104,9 @@ impl Fleet {
             steps: 0,
             habits: BTreeMap::new(),
             habit: Habit::Comes(50),
+            queue: None,
             connected: population.iter().map(|(id, facts)| (*id, facts.connected)).collect(),
+            unmovable: BTreeMap::new(),
             refusing: None,
             silent_after_commit: false,
             disk_fails: false,
@@ -156,6 +185,10 @@ impl Fleet {
         let aged = self.noticed.get(&id).is_some_and(|at| self.now.since(*at) >= notice_ms);
         assert!(aged || self.fresh.contains(&id), "{id} was moved before its notice had aged");
         let habit = *self.habits.get(&id).unwrap_or(&self.habit);
+        if let Some(why) = self.unmovable.get(&id).copied() {
+            self.later(50, Event::HandoverBegan { id, to });
+            return self.later(55, Event::Blocked { id, to: Some(to), why: why.into() });
+        }
         match (habit, self.refusing) {
             (Habit::Ignores, _) => {}
             (Habit::Sticky, _) => (1..=3).for_each(|n| self.later(n * 300, Event::Bounced { id })),
@@ -172,7 +205,11 @@ impl Fleet {
                 self.later(after_ms, Event::HandoverBegan { id, to });
                 self.later(after_ms + 5, Event::Refused { id, to: Some(to), why: why.into() });
             }
-            (Habit::Comes(after_ms), None) => self.arrives(id, to, after_ms),
+            (Habit::Comes(after_ms), None) => {
+                let hello_at = self.now.plus(after_ms);
+                let waits_ms = self.queue.as_mut().map_or(0, |queue| queue.welcome(hello_at));
+                self.arrives(id, to, after_ms + waits_ms);
+            }
         }
     }
 
@@ -186,6 +223,9 @@ impl Fleet {
     }
 
     fn push(&mut self, id: SessionId, to: HubId) {
+        if let Some(why) = self.unmovable.get(&id).copied() {
+            return self.later(20, Event::Blocked { id, to: Some(to), why: why.into() });
+        }
         if let Some(why) = self.refusing {
             return self.later(20, Event::Refused { id, to: Some(to), why: why.into() });
         }

@@ -103,8 +103,8 @@ fn refusals_and_rising_latency_at_the_successor_slow_the_rate_down() {
     let in_second =
         |fleet: &Fleet, from: u64| fleet.moves().iter().filter(|(at, _)| (from..from + 1_000).contains(at)).count();
     assert!((48..=53).contains(&in_second(&fleet, 4_000)), "{} at full speed", in_second(&fleet, 4_000));
-    for _ in 0..5 {
-        let admission = Some(Admission { p99_ms: 20, refused: 5 });
+    for second in 0..5 {
+        let admission = Some(Admission { second, p99_ms: 20, refused: 5, ..Admission::default() });
         fleet.tell(Event::PeersChanged(vec![Successor { admission, ..peer(PEER.0) }]));
         fleet.pass(1_000);
     }
@@ -115,6 +115,57 @@ fn refusals_and_rising_latency_at_the_successor_slow_the_rate_down() {
     let recovered = in_second(&fleet, 27_000);
     assert!((46..=53).contains(&recovered), "{recovered} a second after eighteen good ones");
     assert_eq!(fleet.run_to_end().sessions.counts.moved, 1_000);
+}
+
+/// Drains 2,000 sessions at a planned 100 a second into a hub that can welcome 50, which tells how it goes
+/// or does not. Gives the longest time that a client waited for its welcome, and the report.
+fn into_a_hub_of_half_the_speed(tells: bool) -> (u64, DrainReport) {
+    let json = r#"{"notice_ms":1000,"window_ms":20000,"settle_ms":5000,"max_in_flight":2000,"stages":[1,99]}"#;
+    let mut fleet = Fleet::new(json, 2_000, 0);
+    fleet.queue = Some(Queue::new(20));
+    while fleet.drain.phase() != Phase::Drained {
+        fleet.pass(1_000);
+        let admission = fleet.queue.as_ref().and_then(|queue| queue.window.seen(fleet.now)).filter(|_| tells);
+        fleet.tell(Event::PeersChanged(vec![Successor { admission, ..peer(PEER.0) }]));
+        assert!(fleet.elapsed() < 200_000, "it ends well before its deadline: {:#?}", fleet.status());
+    }
+    (fleet.queue.map_or(0, |queue| queue.longest_ms), fleet.reports[0].clone())
+}
+
+#[test]
+fn a_hub_that_cannot_keep_up_sets_the_pace_by_what_it_measures() {
+    let (blind_ms, _) = into_a_hub_of_half_the_speed(false);
+    assert!(blind_ms > 8_000, "without its word clients would queue there: {blind_ms} ms");
+    let (paced_ms, report) = into_a_hub_of_half_the_speed(true);
+    assert!(paced_ms < 3_000, "{paced_ms} ms, and blindly {blind_ms} ms");
+    assert_eq!(report.sessions.counts.moved, 2_000, "{}", account(&report));
+    let planned_ms = 21_000;
+    assert!(report.took_ms < planned_ms * 4, "it is slowed down and not stopped: {} ms", report.took_ms);
+}
+
+#[test]
+fn a_hub_that_keeps_up_is_given_the_planned_rate_whatever_its_latency() {
+    let json = r#"{"notice_ms":0,"window_ms":20000,"settle_ms":1000}"#;
+    let mut fleet = Fleet::new(json, 2_000, 0);
+    for second in 0..20 {
+        let admission = Some(Admission { second, welcomed: 100, p99_ms: 450 + second % 3 * 40, refused: 0 });
+        fleet.tell(Event::PeersChanged(vec![Successor { admission, ..peer(PEER.0) }]));
+        fleet.pass(1_000);
+    }
+    assert!(fleet.moves().len() >= 1_980, "{} in twenty seconds", fleet.moves().len());
+    assert_eq!(fleet.status().successors[0].admission_ms, Some(490), "and the status tells it");
+}
+
+#[test]
+fn one_bad_sample_that_is_told_again_and_again_is_judged_once() {
+    let mut fleet = Fleet::new(r#"{"notice_ms":0,"window_ms":20000,"settle_ms":1000}"#, 1_000, 0);
+    for _ in 0..8 {
+        let admission = Some(Admission { second: 7, refused: 5, ..Admission::default() });
+        fleet.tell(Event::PeersChanged(vec![Successor { admission, ..peer(PEER.0) }]));
+        fleet.pass(1_000);
+    }
+    let last_second = fleet.moves().iter().filter(|(at, _)| (7_000..8_000).contains(at)).count();
+    assert!(last_second >= 46, "cut once and recovered since: {last_second} a second");
 }
 
 #[test]

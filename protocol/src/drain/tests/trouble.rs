@@ -116,19 +116,44 @@ fn a_session_that_one_peer_refuses_three_times_goes_to_another() {
 }
 
 #[test]
-fn a_session_that_every_peer_refuses_is_blocked_named_and_parked_at_the_end() {
-    let mut fleet = Fleet::new(STAGED, 30, 0);
-    fleet.habits.insert(id(4), Habit::Ignores);
-    fleet.run("its order", |drain| matches!(drain.roster.get(id(4)).unwrap().place, Place::Ordered { .. }));
-    fleet.tell(Event::Blocked { id: id(4), to: Some(PEER), why: "state too large".into() });
+fn a_session_that_every_peer_refuses_is_named_tried_more_and_more_seldom_and_parked_when_it_has_to_be() {
+    let mut fleet = Fleet::with_peers(STAGED, 30, 0, &[peer(1), peer(2)]);
+    fleet.unmovable.insert(id(4), "state too large");
+    fleet.run("the others to be gone", |drain| drain.status(Millis(0)).sessions.unwrap().moved == 29);
+    fleet.pass(10_000);
     let waiting = fleet.status().waiting_for;
     let named = waiting.iter().find(|waiting| waiting.session == id(4)).expect("it is named");
-    assert_eq!(named.why, "blocked, parked at the end: state too large");
+    assert_eq!(named.why, "refused, tried again: state too large");
     let report = fleet.run_to_end();
     assert_eq!(
         account(&report),
-        "drained: 30 + 0 = 29 moved, 1 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+        "drained: 30 + 0 = 29 moved, 1 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 1"
     );
+    assert!((118_000..=120_000).contains(&report.took_ms), "as long as there was time: {} ms", report.took_ms);
+    let tries = fleet.actions(
+        |action| matches!(action, Action::Move { id: who, .. } | Action::Push { id: who, .. } if *who == id(4)),
+    );
+    assert!((6..=20).contains(&tries.len()), "a round now and then: {tries:?}");
+    let pushed_to =
+        |hub| tries.iter().any(|(_, action)| matches!(action, Action::Push { to, .. } if *to == HubId(hub)));
+    assert!(pushed_to(1) && pushed_to(2), "to either peer: {tries:?}");
+}
+
+#[test]
+fn three_failed_freezes_while_settling_do_not_park_a_session_whose_deadline_is_far_off() {
+    let mut fleet = Fleet::new(STAGED, 0, 3);
+    fleet.unmovable.insert(id(1), "the freeze was not finished in time");
+    fleet.run("the first round of refusals", |drain| drain.roster.get(id(1)).unwrap().refusals == 1);
+    fleet.pass(3_000);
+    assert_eq!(fleet.drain.phase(), Phase::Settling);
+    assert_eq!(fleet.status().sessions.unwrap().parked, 0, "a minute and a half is left");
+    fleet.unmovable.clear();
+    let report = fleet.run_to_end();
+    assert_eq!(
+        account(&report),
+        "drained: 3 + 0 = 3 moved, 0 parked, 0 left, 0 forced, 0 unconfirmed, 0 remaining; cut 0"
+    );
+    assert!(report.took_ms < 30_000, "soon after it could be moved: {} ms", report.took_ms);
 }
 
 #[test]

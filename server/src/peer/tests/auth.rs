@@ -120,9 +120,9 @@ fn a_key_that_differs_is_shown_where_the_operator_looks() {
     until("the metric counts it", || b.hub.metrics.render().lines().any(|line| line == metric));
     let plan = b.hub.drain.plan(&b.hub, &Default::default()).expect("a plan");
     assert!(plan.blockers.iter().any(|said| said.contains(words)), "{plan:?}");
-    let status = b.hub.drain.start(&b.hub, &Default::default()).expect("a drain");
+    let status = b.hub.drain.start(&b.hub, &Default::default(), None).expect("a drain");
     assert!(status.blockers.is_empty(), "an empty hub is drained at once and waits for nobody: {status:?}");
-    assert_eq!(b.hub.drain.cancel(&b.hub).blockers, Vec::<String>::new());
+    assert_eq!(b.hub.drain.cancel(&b.hub, None).blockers, Vec::<String>::new());
 
     std::fs::write(stage.path("cluster.key"), "k".repeat(40)).expect("a key file");
     let (c, d) = pair(&stage);

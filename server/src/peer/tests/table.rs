@@ -5,6 +5,7 @@ use crate::peer::table::Table;
 use crate::peer::wire::Hello;
 use http::Uri;
 use tidegate_protocol::control::HubState;
+use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::SNAPSHOT_VERSION;
 use tidegate_protocol::position::Millis;
@@ -22,7 +23,7 @@ fn hello(run: u64) -> Hello {
         state: HubState::Serving,
         sessions: 0,
         room: true,
-        refused: 0,
+        admission: None,
         fan_last: 0,
         versions: vec![SNAPSHOT_VERSION],
         known: vec![],
@@ -34,7 +35,7 @@ fn url(port: u16) -> Uri {
 }
 
 fn asked(port: u16) -> By {
-    By::Asking(url(port), 2)
+    By::Asking(url(port))
 }
 
 fn news(heard: Heard) -> News {
@@ -116,7 +117,7 @@ fn an_address_that_works_is_kept_and_one_that_does_not_gives_way() {
 }
 
 #[test]
-fn draining_full_or_too_new_hubs_take_nobody_and_refusals_are_counted_between_hellos() {
+fn draining_full_or_too_new_hubs_take_nobody_and_how_a_hub_admits_is_what_it_says_itself() {
     for unfit in [
         Hello { state: HubState::WillDrain, ..hello(1) },
         Hello { room: false, ..hello(1) },
@@ -128,10 +129,10 @@ fn draining_full_or_too_new_hubs_take_nobody_and_refusals_are_counted_between_he
         assert!(!eligible(&table, 1), "{unfit:?}");
     }
     let mut table = table();
-    table.hear(Millis(0), &Hello { refused: 4, ..hello(1) }, asked(1));
-    assert!(!news(table.hear(Millis(1), &Hello { refused: 6, ..hello(1) }, asked(1))).changed);
-    let admission = table.successors(Millis(1))[0].admission.expect("it is heard");
-    assert_eq!((admission.refused, admission.p99_ms), (2, 2));
+    let said = |second| Some(Admission { second, welcomed: 40, p99_ms: 17, refused: 2 });
+    table.hear(Millis(0), &Hello { admission: said(4), ..hello(1) }, asked(1));
+    assert!(!news(table.hear(Millis(1), &Hello { admission: said(5), ..hello(1) }, asked(1))).changed, "no new plan");
+    assert_eq!(table.successors(Millis(1))[0].admission, said(5));
 }
 
 #[test]
