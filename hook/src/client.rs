@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use crate::settings::{BadSetting, Settings};
 use crate::text::{clip, millis};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,9 @@ use tidegate_protocol::control::DrainRequest;
 
 /// Largest answer that is read. A report with all its stages and successors is a few kilobytes.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+/// Names the run of the trigger in what it asks for and in what it undoes.
+const ATTEMPT: HeaderName = HeaderName::from_static("tidegate-attempt");
 
 /// An answer as the hub sent it, and what it means.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub(crate) struct Api {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     connect_timeout: Duration,
     answer_timeout: Duration,
+    /// The name of this run: a hub that hears its undoing first does not begin what it asked for.
+    attempt: HeaderValue,
+}
+
+/// A name that no other run has.
+fn attempt() -> HeaderValue {
+    // The keys of a hasher are the standard library's random numbers.
+    let random = || RandomState::new().build_hasher().finish();
+    HeaderValue::try_from(format!("{:016x}{:016x}", random(), random())).expect("digits may stand in a header")
 }
 
 impl Api {
@@ -70,12 +83,22 @@ impl Api {
             client,
             connect_timeout: settings.connect_timeout,
             answer_timeout: settings.answer_timeout,
+            attempt: attempt(),
         })
     }
 
     /// Starts a drain or joins the one under way.
     pub(crate) async fn start<T: DeserializeOwned>(&self, request: &DrainRequest) -> Result<Answer<T>, Failure> {
-        self.call(Method::POST, "/v1/drain", Some(request), Duration::ZERO).await
+        let mut call = self.request(Method::POST, "/v1/drain", Some(request))?;
+        call.headers_mut().insert(ATTEMPT, self.attempt.clone());
+        self.send(call, Duration::ZERO).await
+    }
+
+    /// Undoes what [`Api::start`] of this run asked for, even if the hub has not heard of it yet.
+    pub(crate) async fn undo<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
+        let mut call = self.request(Method::DELETE, "/v1/drain", None)?;
+        call.headers_mut().insert(ATTEMPT, self.attempt.clone());
+        self.send(call, Duration::ZERO).await
     }
 
     /// What a drain would do.
@@ -114,7 +137,14 @@ impl Api {
         body: Option<&DrainRequest>,
         patience: Duration,
     ) -> Result<Answer<T>, Failure> {
-        let request = self.request(method, path, body)?;
+        self.send(self.request(method, path, body)?, patience).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<Answer<T>, Failure> {
         let limit = self.connect_timeout + self.answer_timeout + patience;
         let answer = tokio::time::timeout(limit, self.exchange(request)).await;
         let (status, body) = answer.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }))?;

@@ -41,7 +41,7 @@ async fn status(run: &Run) -> Result<Ending, Failure> {
 async fn report(run: &Run) -> Result<Ending, Failure> {
     let answer: Answer<DrainReport> = match run.api.report(Duration::ZERO).await {
         Err(Failure::Refused { status: 404, .. }) => {
-            return Ok(Ending::say(Exit::Refused, "no report: this hub has not been drained since it started"));
+            return Ok(Ending::say(Exit::Refused, "no report: no drain of this hub has ended yet"));
         }
         answer => answer?,
     };

@@ -118,9 +118,14 @@ impl Run {
             ending.lines.push(kept.to_owned());
             return;
         }
-        let told = tokio::time::timeout(limit, self.api.cancel::<Value>()).await;
+        let told = tokio::time::timeout(limit, self.api.undo::<Value>()).await;
         let told = told.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }));
         ending.lines.extend(match told {
+            // Whatever is on there now, this run has neither begun nor joined it.
+            Ok(answer) if drains_on(&answer.value) => wrap(
+                "undone: what this run asked for; the hub drains on somebody else's account, which was left alone",
+                2,
+            ),
             Ok(_) => wrap("undone: the hub was told to serve again; who has moved stays moved", 2),
             Err(failure) => {
                 wrap(&format!("NOT undone: the hub could not be told to serve again ({failure}){}", self.lease()), 3)
@@ -168,6 +173,11 @@ impl Run {
             self.output.object(&Report { event, report: raw });
         }
     }
+}
+
+/// Whether the answer to an undoing says that the hub still drains.
+fn drains_on(status: &Value) -> bool {
+    status.get("phase").and_then(Value::as_str).is_some_and(|phase| phase != "serving")
 }
 
 /// What it means for each command that no hub is there. Nothing was asked, so nothing more is claimed.

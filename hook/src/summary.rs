@@ -34,6 +34,9 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
         count(counts.at_start, "session"),
         counts.arrived
     )];
+    if report.earlier_run {
+        lines.push(format!("this was in an earlier run of the hub; the drain began at {}", report.started_at));
+    }
     if let Some(why) = &report.why {
         lines.extend(wrap(&format!("why: {why}"), SENTENCE_MAX_LINES));
     }

@@ -7,7 +7,7 @@ use crate::drain::Driver;
 use crate::hub::{Hub, Parts};
 use crate::keys::{ClusterKeys, ClusterKeysError, PrivateToken, Sealer, TokenMint};
 use crate::peer::{Own, Peers};
-use crate::store::{DataDir, DataDirError, Limits, Store, StoreError};
+use crate::store::{DataDir, DataDirError, Limits, ReportFile, Store, StoreError};
 use crate::telemetry::{self, Metrics};
 use crate::tls::{TlsListener, TlsReloader};
 use crate::world::{self, Listener, World};
@@ -106,6 +106,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         incarnation: data_dir.incarnation(),
         world,
         keys,
+        reports: Some(data_dir.report_file()),
         store,
         config,
     };
@@ -131,6 +132,8 @@ pub struct Start {
     pub incarnation: Incarnation,
     pub keys: ClusterKeys,
     pub store: Store,
+    /// Where drain reports are kept for the next process.
+    pub reports: Option<ReportFile>,
     pub public: Listener,
     pub private: Listener,
     pub public_tls: Option<TlsReloader>,
@@ -155,7 +158,7 @@ impl Start {
             metrics: Metrics::new(started_unix_ms),
             app: App::new(&config, &world)?,
             peers: Peers::new(&config, &world, &keys, own)?,
-            drain: Driver::default(),
+            drain: self.reports.map(Driver::keeping).unwrap_or_default(),
             store,
             private: own.private,
             started_unix_ms,
@@ -230,6 +233,7 @@ pub async fn stop(hub: &Arc<Hub>, hurried: impl Future<Output = ()>) {
         }
     }
     hub.peers.goodbye().await;
+    hub.drain.kept().await;
     if let Err(error) = hub.store.close().await {
         tracing::error!(%error, "the log of parked sessions did not close cleanly");
     }

@@ -392,3 +392,25 @@ async fn a_hub_that_wants_a_token_is_asked_with_the_right_one_and_answers_401_to
         assert!(!output.contains("Zm9yLXRlc3Rz"), "the token is never shown: {output}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_without_others_plans_to_park_and_its_report_outlives_its_process() {
+    let (hub, _kitchen) = alone().await;
+    let _crowd = Crowd::connect(&hub.url("/ledger"), 3).await;
+    let plan = by_hand("plan", &hub).run().await;
+    assert_eq!(plan.code, Some(0), "{plan:#?}");
+    let said = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("nobody would be moved: after 15 s all 3 sessions would be parked here"), "{plan:#?}");
+    assert!(said.contains("no other hub is known (--peer, --peers-file)"), "{plan:#?}");
+
+    expect(&event("BeforeBlockTraffic", &hub, QUICK).run().await, 0);
+    let before = report(&hub).await;
+    let setup = hub.setup();
+    hub.kill();
+    let hub = setup.start().await;
+    let kept = report(&hub).await;
+    assert_eq!(kept, DrainReport { earlier_run: true, ..before });
+    let shown = by_hand("report", &hub).run().await;
+    assert_eq!(shown.code, Some(0), "{shown:#?}");
+    assert!(shown.stdout.contains("in an earlier run of the hub") && shown.stdout.contains("parked 3"), "{shown:#?}");
+}

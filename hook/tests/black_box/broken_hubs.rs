@@ -55,6 +55,21 @@ fn a_hub_that_accepts_and_never_answers_exits_5_and_the_failed_undoing_is_told()
 }
 
 #[test]
+fn what_is_asked_for_and_its_undoing_carry_one_name_for_a_hub_that_hears_them_in_the_wrong_order() {
+    let names = |hub: &Hub| -> Vec<String> {
+        let asked = hub.asked();
+        asked.iter().map(|asked| asked.header("tidegate-attempt").unwrap_or_default().to_owned()).collect()
+    };
+    let hub = Hub::scripted(|_| Reply::Silence);
+    Agent::event("BeforeBlockTraffic", &hub.url()).run().expect(5);
+    let first = names(&hub);
+    assert!(first.len() == 2 && first[0] == first[1] && first[0].len() == 32, "{first:?}");
+    let other = Hub::scripted(|_| Reply::Silence);
+    Agent::event("BeforeBlockTraffic", &other.url()).run().expect(5);
+    assert_ne!(names(&other)[0], first[0], "each run has a name of its own");
+}
+
+#[test]
 fn an_answer_that_stops_in_the_middle_of_its_body_exits_5() {
     let hub =
         Hub::scripted(|_| Reply::Bytes(b"HTTP/1.1 202 Accepted\r\nContent-Length: 900\r\n\r\n{\"phase\":".to_vec()));

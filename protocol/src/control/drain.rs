@@ -88,6 +88,10 @@ pub struct SuccessorReport {
     pub moved: u64,
     /// What it said last; null when it is silent.
     pub state: Option<HubState>,
+    /// How long 99 of 100 of its clients waited for their welcome in its last seconds, in milliseconds: the
+    /// drain slows down when this rises. Null while nobody comes there.
+    #[serde(default)]
+    pub admission_ms: Option<u64>,
 }
 
 /// Answer of `POST`, `GET` and `DELETE /v1/drain`.
@@ -255,6 +259,9 @@ pub struct DrainReport {
     pub trigger: Option<Trigger>,
     /// Why it was called off, or why it had to be forced; null otherwise.
     pub why: Option<String>,
+    /// Whether it is the report of an earlier run of this hub, kept in its data directory.
+    #[serde(default)]
+    pub earlier_run: bool,
 }
 
 /// One stage of a dry run.
@@ -295,7 +302,7 @@ pub struct PlanParks {
 pub struct PlanAnswer {
     /// Sessions it was computed for.
     pub sessions: u64,
-    /// Stage by stage; empty when everybody would be parked.
+    /// Stage by stage; a single one of no length when everybody would be parked.
     pub stages: Vec<PlanStage>,
     /// Present when nobody takes sessions over as things are now: they would be parked, not moved.
     #[serde(default)]

@@ -1,11 +1,12 @@
 //! `/v1/drain`: the driver's doors.
 
 use super::Api;
-use super::input::{JsonBody, NoParams, Params};
+use super::input::{JsonBody, NoParams, Params, shown};
 use super::problem::Refusal;
+use crate::drain::Attempt;
 use axum::Json;
 use axum::extract::State;
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
 use tidegate_protocol::control::{DrainReport, DrainRequest, DrainStatus, PlanAnswer};
 
@@ -22,14 +23,33 @@ pub(super) async fn plan(
     Ok(Json(api.hub.drain.plan(&api.hub, &request)?))
 }
 
-/// `POST /v1/drain`: begins a drain, or joins the one that is on.
+/// `POST /v1/drain`: begins a drain, or joins the one that is on. The header `Tidegate-Attempt` names the run of the
+/// trigger: once a DELETE with the same name was heard, a POST that comes after it begins nothing.
 pub(super) async fn start(
     State(api): State<Arc<Api>>,
     _: NoParams,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<DrainStatus>), Refusal> {
+    let attempt = attempt(&headers)?;
     let request: DrainRequest = body.parse_or_default()?;
-    Ok((StatusCode::ACCEPTED, Json(api.hub.drain.start(&api.hub, &request)?)))
+    Ok((StatusCode::ACCEPTED, Json(api.hub.drain.start(&api.hub, &request, attempt.as_ref())?)))
+}
+
+/// The run of the trigger that asks, if it has a name.
+fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Refusal> {
+    const CHARS_MAX: usize = 64;
+    let Some(value) = headers.get("tidegate-attempt") else { return Ok(None) };
+    let is_name = |text: &&str| {
+        (1..=CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match value.to_str().ok().filter(is_name) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Refusal::bad_request(format!(
+            "header Tidegate-Attempt is {}: give 1 to {CHARS_MAX} letters, digits and hyphens",
+            shown(&String::from_utf8_lossy(value.as_bytes()))
+        ))),
+    }
 }
 
 /// `GET /v1/drain`: the status, at once or when it has changed.
@@ -40,9 +60,15 @@ pub(super) async fn status(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json
     Ok(Json(api.hub.drain.status(&api.hub, wait_ms, after).await))
 }
 
-/// `DELETE /v1/drain`: calls it off; after its end, serves again.
-pub(super) async fn cancel(State(api): State<Arc<Api>>, _: NoParams) -> Json<DrainStatus> {
-    Json(api.hub.drain.cancel(&api.hub))
+/// `DELETE /v1/drain`: calls it off; after its end, serves again. With `Tidegate-Attempt`, what that run of the
+/// trigger asked for is undone, be it heard already or not, and nobody else's drain.
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    _: NoParams,
+    headers: HeaderMap,
+) -> Result<Json<DrainStatus>, Refusal> {
+    let attempt = attempt(&headers)?;
+    Ok(Json(api.hub.drain.cancel(&api.hub, attempt.as_ref())))
 }
 
 /// `GET /v1/drain/report`: how the last one ended.
@@ -52,7 +78,7 @@ pub(super) async fn report(State(api): State<Arc<Api>>, _: NoParams) -> Result<J
             StatusCode::NOT_FOUND,
             "no-report",
             "No report",
-            "no drain has ended since this hub started: begin one with POST /v1/drain",
+            "no drain of this hub has ended yet: begin one with POST /v1/drain",
         )
     };
     api.hub.drain.report().await.map(Json).ok_or_else(none)

@@ -1,5 +1,6 @@
 //! Refusals of the private API: each says what was wrong, with which value, and what would be right.
 
+use crate::drain::StartError;
 use crate::hub::calls::CallError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -84,6 +85,18 @@ impl From<CallError> for Refusal {
 impl From<PolicyError> for Refusal {
     fn from(error: PolicyError) -> Self {
         Self { problem: Box::new(error.problem()), header: None }
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Policy(error) => error.into(),
+            StartError::CalledOff(attempt) => {
+                let detail = StartError::CalledOff(attempt.clone()).to_string();
+                Self::new(StatusCode::CONFLICT, "called-off", "Called off", detail).with("attempt", attempt)
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::dialogue;
 use crate::hub::Hub;
 use crate::hub::cell::Inner;
 use std::sync::Arc;
-use tidegate_protocol::close::Close;
+use tidegate_protocol::close::{Close, reason_until};
 use tidegate_protocol::drain::{Action, Event, Resume};
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::position::Offset;
@@ -42,7 +42,7 @@ pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
             hub.set_parked_for_good(true);
             feed(hub, id, SessionEvent::Park);
         }
-        Action::Force { id, .. } => force(hub, id),
+        Action::Force { id, slot_in_ms } => force(hub, id, slot_in_ms),
         Action::ServeAgain => {
             let hub = hub.clone();
             tokio::spawn(async move { hub.take_up_all().await });
@@ -70,10 +70,11 @@ fn feed(hub: &Arc<Hub>, id: SessionId, event: SessionEvent<crate::message::Messa
     }
 }
 
-fn force(hub: &Arc<Hub>, id: SessionId) {
+/// The slot spreads the clients' return: they are all closed at the deadline.
+fn force(hub: &Arc<Hub>, id: SessionId, slot_in_ms: u64) {
     with(hub, id, |inner| {
         if let Some(conn) = &inner.conn {
-            conn.close(Close::Restart, "restarting");
+            conn.close(Close::Restart, reason_until("restarting", slot_in_ms));
         }
     });
     hub.drain.tell(Event::Forced { id });

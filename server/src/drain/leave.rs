@@ -28,7 +28,7 @@ pub async fn leave(hub: &Arc<Hub>) {
         ..DrainRequest::default()
     };
     let until = Instant::now() + Duration::from_millis(drain_ms);
-    match hub.drain.start(hub, &request) {
+    match hub.drain.start(hub, &request, None) {
         Ok(_) => {
             while Instant::now() < until && !is_over(hub) {
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -8,8 +8,10 @@
 //!                                                     carry::out: notices, moves, pushes, parks
 //! ```
 
+mod attempts;
 mod carry;
 mod dialogue;
+mod keep;
 mod leave;
 
 use crate::app;
@@ -27,6 +29,10 @@ use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
 
+use attempts::Attempts;
+use keep::Keeper;
+
+pub use attempts::Attempt;
 pub use carry::Resumed;
 pub use leave::{leave, park_everything};
 
@@ -42,9 +48,11 @@ const BURST: usize = 256;
 pub struct Driver {
     /// Taken under cells' locks, so whoever holds it takes no cell's.
     machine: Mutex<Option<Drain>>,
-    starting: Mutex<()>,
+    /// Held while a drain begins, is joined or called off, so that these come one after the other.
+    starting: Mutex<Attempts>,
     stepping: Mutex<()>,
     report: Mutex<Option<DrainReport>>,
+    keeper: Keeper,
     inbox: Mutex<VecDeque<Event>>,
     bell: Notify,
     /// Whether a drain is on or has ended: events count. Read under cells' locks, so no lock here.
@@ -59,6 +67,7 @@ impl Default for Driver {
             starting: Mutex::default(),
             stepping: Mutex::default(),
             report: Mutex::default(),
+            keeper: Keeper::default(),
             inbox: Mutex::default(),
             bell: Notify::new(),
             on: AtomicBool::new(false),
@@ -197,18 +206,30 @@ impl Driver {
         Ok(answer)
     }
 
-    /// Starts a drain, or joins the one that is on.
+    /// Starts a drain, or joins the one that is on. `attempt` names the run of the trigger that asks.
     ///
     /// # Errors
-    /// What is impossible about the policy; nothing was started then.
-    pub fn start(&self, hub: &Arc<Hub>, request: &DrainRequest) -> Result<DrainStatus, PolicyError> {
+    /// What is impossible about the policy, or that this attempt was called off; nothing was started then.
+    pub fn start(
+        &self,
+        hub: &Arc<Hub>,
+        request: &DrainRequest,
+        attempt: Option<&Attempt>,
+    ) -> Result<DrainStatus, StartError> {
         let rest = request.rest == Some(Rest::Now);
         let joined = {
-            let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(attempt) = attempt.filter(|attempt| attempts.is_called_off(attempt)) {
+                return Err(StartError::CalledOff(attempt.clone()));
+            }
             // The policy of a second one is ignored, so it is not judged either.
             let joined = self.join(hub, rest);
             if !joined {
                 self.begin(hub, request.resolve()?, rest);
+                attempts.begin();
+            }
+            if let Some(attempt) = attempt {
+                attempts.present(attempt);
             }
             joined
         };
@@ -295,8 +316,13 @@ impl Driver {
         }
     }
 
-    /// Cancels; after *drained* or parked: serves again; idle: nothing.
-    pub fn cancel(&self, hub: &Arc<Hub>) -> DrainStatus {
+    /// Cancels; after *drained* or parked: serves again; idle: nothing. With an attempt: undoes what that one
+    /// asked for, whether it was heard already or not, and nobody else's drain.
+    pub fn cancel(&self, hub: &Arc<Hub>, attempt: Option<&Attempt>) -> DrainStatus {
+        let mut attempts = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempt.is_some_and(|attempt| !attempts.call_off(attempt)) {
+            return self.status_now(hub);
+        }
         // Handed in like any event, so that the step sees the change of phase and the peers hear of it.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Cancel);
         self.step(hub);
@@ -373,7 +399,7 @@ impl Driver {
         hub.metrics.drain_phase.set(index as f64);
     }
 
-    fn keep_report(&self, hub: &Hub, report: DrainReport) {
+    fn keep_report(&self, hub: &Arc<Hub>, report: DrainReport) {
         use crate::telemetry::Outcome as Label;
         let counts = &report.sessions.counts;
         for (label, count) in [
@@ -391,10 +417,26 @@ impl Driver {
             left = counts.left, forced = counts.forced, unconfirmed = counts.unconfirmed, remaining = counts.remaining, lost = report.messages.lost,
             "drain ended"
         );
+        self.keeper.keep(hub, report);
+    }
+
+    /// What readers get from now on.
+    fn show_report(&self, report: DrainReport) {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         // Wakes who waits for it.
         self.changed.send_modify(|_| {});
     }
+}
+
+/// Why no drain began.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The policy is impossible.
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
+    /// Its trigger has called it off before it was heard.
+    #[error("attempt {0:?} was called off by DELETE /v1/drain before this call was heard: start with another one")]
+    CalledOff(Attempt),
 }
 
 /// Starts the driver's task.

@@ -1,7 +1,7 @@
 //! The data directory: one process at a time, and the few things that outlive it.
 
 use super::disk::FILE_MODE;
-use super::{Disk, RealDisk};
+use super::{Disk, RealDisk, ReportFile};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -131,6 +131,11 @@ impl DataDir {
         Arc::new(RealDisk::new(&self.path))
     }
 
+    /// Where the last drain report is kept.
+    pub fn report_file(&self) -> ReportFile {
+        ReportFile::new(self.path.clone())
+    }
+
     /// The secret of `len_bytes` bytes in file `name`, made at random and synced if there is no such file. Blocks.
     ///
     /// Errors: the file system refuses, or the file holds something else (it is not overwritten).
@@ -229,18 +234,22 @@ fn holder(lock: &Path) -> Result<String, DataDirError> {
 }
 
 fn read_small(path: &Path) -> Result<Option<String>, DataDirError> {
+    read_up_to(path, SMALL_FILE_BYTES_MAX)
+}
+
+pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> Result<Option<String>, DataDirError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(path, "open it")(error)),
     };
     let mut bytes = Vec::new();
-    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io_error(path, "read it"))?;
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(io_error(path, "read it"))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Writes a whole file so that after a crash it is either there in full or not at all.
-fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
+pub(super) fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
     let (path, next) = (dir.join(name), dir.join(format!("{name}.next")));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(FILE_MODE);

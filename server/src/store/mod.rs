@@ -21,6 +21,7 @@ mod group;
 mod index;
 mod log;
 mod record;
+mod report_file;
 mod scan;
 mod writer;
 
@@ -37,6 +38,7 @@ pub use dir::{DataDir, DataDirError, Random, next_incarnation};
 pub use disk::{Disk, RealDisk};
 pub use error::StoreError;
 pub use index::{RecordState, Stats};
+pub use report_file::ReportFile;
 pub use scan::Recovered;
 pub use writer::{ParkOutcome, Parked, Pause, Store, Writer};
 

@@ -34,12 +34,9 @@ async fn a_plan_changes_nothing() {
     }
     let plan = bench.json("POST", "/v1/drain/plan", r#"{"notice_ms":1000,"stages":[10,90]}"#).await.ok(200);
     assert_eq!(plan["sessions"], 10, "{plan}");
-    let stages = plan["stages"].as_array().expect("stages");
-    assert_eq!(
-        stages.iter().map(|stage| stage["count"].as_u64().expect("a count")).collect::<Vec<_>>(),
-        [1, 9],
-        "{plan}"
-    );
+    assert_eq!(plan["stages"], json!([{ "begin_ms": 1_000, "span_ms": 0, "count": 10 }]), "all at once: {plan}");
+    assert_eq!((&plan["parks"]["sessions"], &plan["parks"]["at_ms"]), (&json!(10), &json!(1_000)), "{plan}");
+    assert!(plan["parks"]["why"].as_str().is_some_and(|why| why.contains("--peer")), "{plan}");
     assert!(plan["fits"].is_boolean() && plan["total_ms"].is_u64(), "{plan}");
     assert_eq!(bench.get("/v1/drain").await.ok(200)["phase"], "serving");
 }
@@ -69,4 +66,98 @@ async fn an_empty_hub_is_drained_at_once_reports_it_and_serves_again_when_told()
     bench.call("DELETE", "/v1/drain").await.ok(200);
     assert_eq!(bench.get("/v1/drain").await.ok(200)["phase"], "serving");
     assert_eq!(bench.get("/v1/hub").await.ok(200)["state"], "serving");
+}
+
+impl Bench {
+    async fn attempt(&self, method: &str, name: &str) -> Answer {
+        let request = request(method, "/v1/drain").header("tidegate-attempt", name);
+        self.send(request.body(Body::empty()).expect("a good request")).await
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_heard_after_its_own_undoing_begins_nothing() {
+    let bench = bench(&[]).await;
+    bench.session(1, None, &[]);
+    assert_eq!(bench.attempt("DELETE", "run-1").await.ok(200)["phase"], "serving");
+    let refused = bench.attempt("POST", "run-1").await;
+    refused.says(409, "called off");
+    assert_eq!(refused.value()["attempt"], "run-1");
+    assert_eq!(bench.get("/v1/drain").await.ok(200)["phase"], "serving");
+
+    assert_eq!(bench.attempt("POST", "run-2").await.ok(202)["joined"], false, "another run is another matter");
+    assert_eq!(
+        bench.attempt("DELETE", "run-1").await.ok(200)["phase"],
+        "noticing",
+        "which the first one does not undo"
+    );
+    assert_eq!(bench.attempt("POST", "run-3").await.ok(202)["joined"], true);
+    assert_eq!(bench.attempt("DELETE", "run-3").await.ok(200)["phase"], "serving", "who joined may undo");
+    bench.attempt("POST", "run-2").await.ok(202);
+    assert_eq!(bench.call("DELETE", "/v1/drain").await.ok(200)["phase"], "serving", "and a person always");
+    for bad in ["", "a b", &"x".repeat(65)] {
+        bench.attempt("POST", bad).await.says(400, "Tidegate-Attempt");
+        bench.attempt("DELETE", bad).await.says(400, "Tidegate-Attempt");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_are_closed_by_force_are_told_when_to_come_back_one_after_the_other() {
+    let bench = bench(&[]).await;
+    let cells: Vec<_> = (1..=5).map(|id| bench.session(id, None, &[])).collect();
+    bench.hub.store.close().await.expect("nothing is being written");
+    crate::drain::spawn(&bench.hub);
+    bench.json("POST", "/v1/drain", r#"{"deadline_ms":400}"#).await.ok(202);
+    let mut status = bench.get("/v1/drain").await.ok(200);
+    while status["phase"] != "drained" {
+        status = bench.get(&format!("/v1/drain?wait_ms=2000&after={}", status["seq"])).await.ok(200);
+    }
+    assert_eq!(status["sessions"]["forced"], 5, "neither pushed nor parked: {status}");
+    let mut slots: Vec<u64> = cells.iter().map(slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    assert_eq!(slots.len(), 5, "one after the other: {slots:?}");
+}
+
+/// When the client of this session was told to come back.
+fn slot(cell: &Arc<Cell>) -> u64 {
+    use crate::hub::conn::Order;
+    let conn = cell.lock().conn.clone().expect("it has a connection");
+    loop {
+        match conn.next_order().expect("a close is among its orders") {
+            Order::Close(code, why) => {
+                let slot = tidegate_protocol::close::slot_ms(code, &why);
+                return slot.unwrap_or_else(|| panic!("closed with {code} \"{why}\", and no slot"));
+            }
+            Order::Frame(_) | Order::Ping | Order::Welcome(..) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_kept_for_the_next_process_and_marked_as_of_an_earlier_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let first = bench(&[]).await;
+    let begun = first.json("POST", "/v1/drain", r#"{"trigger":{"deployment":"d-1"}}"#).await.ok(202);
+    drained(&first).await;
+    let report = first.get("/v1/drain/report").await.ok(200);
+    assert_eq!((&report["drain"], &report["earlier_run"]), (&begun["drain"], &json!(false)));
+    let path = first.dir.path().join("last-report.json");
+    assert_eq!(std::fs::metadata(&path).expect("it is kept").permissions().mode() & 0o777, 0o600);
+
+    let second = first.again().await;
+    let kept = second.get("/v1/drain/report").await.ok(200);
+    assert_eq!(
+        (&kept["drain"], &kept["trigger"], &kept["earlier_run"]),
+        (&begun["drain"], &report["trigger"], &json!(true))
+    );
+    assert_eq!(second.get("/v1/drain").await.ok(200)["phase"], "serving", "a report is no drain");
+    let anew = second.call("POST", "/v1/drain").await.ok(202);
+    drained(&second).await;
+    let report = second.get("/v1/drain/report").await.ok(200);
+    assert_eq!((&report["drain"], &report["earlier_run"]), (&anew["drain"], &json!(false)));
+
+    std::fs::write(&path, "{\"drain\":").expect("it can be damaged");
+    let third = second.again().await;
+    third.get("/v1/drain/report").await.says(404, "POST /v1/drain");
 }

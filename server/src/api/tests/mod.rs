@@ -40,8 +40,8 @@ use tower::ServiceExt;
 struct Bench {
     hub: Arc<Hub>,
     router: Router,
-    _data_dir: DataDir,
-    _dir: tempfile::TempDir,
+    data_dir: DataDir,
+    dir: tempfile::TempDir,
 }
 
 /// What came back.
@@ -57,7 +57,10 @@ async fn bench(flags: &[&str]) -> Bench {
 }
 
 async fn bench_with(flags: &[&str], token: Option<PrivateToken>) -> Bench {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    bench_in(tempfile::tempdir().expect("a temporary directory"), flags, token).await
+}
+
+async fn bench_in(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateToken>) -> Bench {
     let path = dir.path().to_str().expect("UTF-8").to_owned();
     let argv: Vec<OsString> =
         ["tidegate", "serve", "--data-dir", &path].iter().chain(flags).map(OsString::from).collect();
@@ -81,13 +84,13 @@ async fn bench_with(flags: &[&str], token: Option<PrivateToken>) -> Bench {
         metrics: Metrics::new(1),
         app: App::new(&config, &world).expect("no app"),
         peers: Peers::new(&config, &world, &keys, own).expect("no peers"),
-        drain: Driver::default(),
+        drain: Driver::keeping(data_dir.report_file()),
         store,
         private,
         started_unix_ms: 1,
         config,
     });
-    Bench { router: router(hub.clone(), token), hub, _data_dir: data_dir, _dir: dir }
+    Bench { router: router(hub.clone(), token), hub, data_dir, dir }
 }
 
 impl Bench {
@@ -109,6 +112,12 @@ impl Bench {
         }
         self.hub.insert(cell.clone());
         cell
+    }
+
+    /// The next process on the same directory.
+    async fn again(self) -> Self {
+        drop(self.data_dir);
+        bench_in(self.dir, &[], None).await
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
