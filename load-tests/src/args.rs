@@ -1,135 +1,126 @@
 //! The command line.
 
-use crate::swarm::App;
+use crate::drain::{self, DrainArgs};
+use crate::report::OutputArgs;
+use crate::scenario::broadcast::BroadcastArgs;
+use crate::scenario::churn::ChurnArgs;
+use crate::scenario::connect::ConnectArgs;
+use crate::scenario::idle::IdleArgs;
+use crate::scenario::relay::RelayArgs;
+use crate::scenario::slow::SlowArgs;
+use crate::scenario::storm::StormArgs;
+use crate::target::TargetArgs;
 use clap::{Args, Parser, Subcommand};
 use http::Uri;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Load and measuring tool for Tidegate hubs: its clients keep accounts of their own and believe no hub.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-load", version, max_term_width = 110)]
 #[command(after_help = "Progress goes to stderr, results to stdout; the last line there is one JSON object.\n\
-Exit: 0 all well · 1 a fault was found, or the run failed · 2 wrong usage.\n\n\
+A run whose numbers would not be the server's own is refused: when the generator was the bottleneck, the kernel\n\
+dropped or resent segments, the host took processor time, or answers are missing.\n\
+Exit: 0 all well · 1 a fault was found, the run was refused, or it failed · 2 wrong usage.\n\n\
 Examples:\n  \
-tidegate-load drain --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --clients 500\n  \
-tidegate-load idle --start target/release/tidegate --max-bytes 4096\n\n\
-`tidegate-load drain --help` and `tidegate-load idle --help` say more.")]
+tidegate-load idle --start target/release/tidegate --max-bytes 2048 --html idle.html\n  \
+tidegate-load broadcast --start target/release/tidegate --clients 18000\n  \
+tidegate-load drain --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --clients 500\n\n\
+`tidegate-load SCENARIO --help` says more.")]
 pub(crate) struct Cli {
     /// What to measure.
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 }
 
-const DRAIN_ABOUT: &str = "Opens --clients sessions on --hub and lets numbered messages flow in both directions. When everybody \
-is connected and messages flow, it prints {\"event\":\"ready\",…} on stdout: start the drain then (tidegate-hook does). \
-It watches the drain on --private until it has ended, lets messages flow on for --settle, asks the app for its side of \
-every account, and compares both sides with each other and with the hub's report.\n\n\
-The last line on stdout is the verdict as JSON. Exit 0 only if nothing was lost, doubled or reordered, every account was \
-settled, and the hub's report tells the same story; else 1, with the first ten faults named on stderr.\n\n\
-Two gaps are told. gap_ms_*: the clients' own, from the hello on the second connection (the hub freezes after it) or from \
-the loss of the first, until welcome. hub_gap_ms_p99: the hub's, from freeze to welcome.";
+const IDLE_ABOUT: &str = "Opens idle, resumable sessions on a hub in steps, joins each to two channels, lets the hub settle, reads its \
+proportional set size from /proc/PID/smaps_rollup, and fits a line: its slope is the user-space memory of one session, \
+told with its 95 % confidence. The start of the process does not count, nor does the kernel's part of a socket (about 4 KB).\n\n\
+With --after, what is used once and stays taken is measured too; with --idle-for, the processor time of doing nothing.\n\n\
+Both processes need an open file for each session: see `ulimit -n`.";
 
-const IDLE_ABOUT: &str = "Opens idle, resumable WebSocket sessions on a hub in steps, lets it settle after each, reads the \
-hub's proportional set size from /proc/PID/smaps_rollup, and fits a line: its slope is the user-space memory of one session. \
-The start of the process does not count, nor does the kernel's part of a socket (about 4 KB).\n\n\
-The hub may run already (--hub and --pid) or be started for the run (--start). Both processes need an open file for each \
-session: see `ulimit -n`.";
+const CONNECT_ABOUT: &str = "Opens sessions (upgrade, hello, welcome) and tells the server's processor time for each, how many a second \
+it accepts, and how long a client waits. With --rate each attempt is due at its own time and its wait counts from there, \
+so that a slow server cannot hide behind attempts that were never made.";
+
+const BROADCAST_ABOUT: &str = "Publishes one text to all sessions, some rounds, and tells the server's processor time for each delivery, and \
+when each client had it: the clients stamp receipts with the clock that stamped the text.";
+
+const STORM_ABOUT: &str = "All clients dial in the same moment, as after a crash. Tells how long it takes until 99 of 100 and until all have a \
+session, the busiest second, and how much longer a few live sessions wait for the answer to a WebSocket ping meanwhile.\n\n\
+A full listen queue (ListenOverflows) refuses the run: the kernel then makes clients wait a second and more.";
+
+const RELAY_ABOUT: &str = "Without --rate it is a closed loop: each session sends the next message when the last is back, which finds the most that \
+can pass and the processor time of one. With --rate it is an open loop: each message is due at its time and its way counts \
+from there, so a stall of the hub is seen by every message that was due in it.";
+
+/// A scenario for thin clients: whom, what, and where the report goes.
+#[derive(Debug, Args)]
+pub(crate) struct Thin<T: Args> {
+    /// Whom.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// What.
+    #[command(flatten)]
+    pub(crate) options: T,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub(crate) out: OutputArgs,
+}
 
 /// The scenarios.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
+    /// Open idle sessions in steps; tell the memory of each, what stays, and the cost of doing nothing.
+    #[command(long_about = IDLE_ABOUT, after_help = "Examples:\n  \
+        tidegate-load idle --start target/release/tidegate --max-bytes 2048\n  \
+        tidegate-load idle --start target/release/tidegate --after broadcast,burst,waves --idle-for 60s\n  \
+        tidegate-load idle --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --pid \"$(pidof tidegate)\" --to 5000")]
+    Idle(Thin<IdleArgs>),
+    /// Open sessions; tell the cost of accepting one and how long a client waits.
+    #[command(long_about = CONNECT_ABOUT, after_help = "Examples:\n  \
+        tidegate-load connect --start target/release/tidegate --count 18000\n  \
+        tidegate-load connect --hub ws://127.0.0.1:8080 --pid \"$(pidof tidegate)\" --count 5000 --rate 1000")]
+    Connect(Thin<ConnectArgs>),
+    /// Send one text to everybody, some rounds; tell the cost of a delivery and when it came.
+    #[command(long_about = BROADCAST_ABOUT, after_help = "Examples:\n  \
+        tidegate-load broadcast --start target/release/tidegate --clients 18000 --html broadcast.html\n  \
+        tidegate-load broadcast --start target/release/tidegate --payload 4096 --channel")]
+    Broadcast(Thin<BroadcastArgs>),
+    /// Let everybody come at once while a few are at work; tell the admission and what the few noticed.
+    #[command(long_about = STORM_ABOUT, after_help = "Examples:\n  \
+        tidegate-load storm --start target/release/tidegate --count 18000 --html storm.html")]
+    Storm(Thin<StormArgs>),
+    /// Let sessions end and others come all the time; tell the cost of each and whether memory piles up.
+    #[command(after_help = "Examples:\n  \
+        tidegate-load churn --start target/release/tidegate --sessions 5000 --rate 1000 --time 60s")]
+    Churn(Thin<ChurnArgs>),
+    /// Let some clients stop reading; tell what the others notice and what the hub keeps for the slow ones.
+    #[command(after_help = "Examples:\n  \
+        tidegate-load slow --start target/release/tidegate --clients 5000 --stalled 50")]
+    Slow(Thin<SlowArgs>),
+    /// Send messages through the hub to an app that sends them back; tell cost and time.
+    #[command(long_about = RELAY_ABOUT, after_help = "Examples:\n  \
+        tidegate-load relay --start target/release/tidegate --echo-app --sessions 64\n  \
+        tidegate-load relay --hub ws://127.0.0.1:8080/echo --pid \"$(pidof tidegate)\" --rate 20000 --html relay.html")]
+    Relay(Thin<RelayArgs>),
     /// Send numbered messages both ways through a drain; count every loss, duplicate and reordering.
-    #[command(long_about = DRAIN_ABOUT)]
+    #[command(long_about = drain::ABOUT)]
     Drain(DrainArgs),
-    /// Open idle sessions in steps; print the hub's memory for each session.
-    #[command(long_about = IDLE_ABOUT)]
-    Idle(IdleArgs),
+    /// Be an app that sends every message back, on a free port of 127.0.0.1 that the ready line names.
+    EchoApp,
+    /// Be a generator for another run of this program; orders come on stdin.
+    #[command(hide = true)]
+    Generator,
 }
 
-/// Options of `drain`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-# in one terminal\n  \
-tidegate-load drain --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --clients 500 --rate 2\n  \
-# in another, after the ready line\n  \
-tidegate-hook drain --hub http://127.0.0.1:8081 --window 20s\n\n  \
-# 2,000 clients, an app that echoes, ten messages a second each, give up after three minutes\n  \
-tidegate-load drain --hub ws://127.0.0.1:8080/echo --private http://127.0.0.1:8081 --app echo \\\n      \
---clients 2000 --rate 10 --give-up-after 3m")]
-pub(crate) struct DrainArgs {
-    /// The hub that will be drained, as clients reach it. Without a path: /ledger for the kitchen, else /connect.
-    #[arg(long, value_name = "URL", value_parser = ws_url)]
-    pub(crate) hub: Uri,
-    /// The private API of the same hub.
-    #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub(crate) private: Uri,
-    /// File with the bearer token of the private API.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_PRIVATE_TOKEN_FILE")]
-    pub(crate) private_token_file: Option<PathBuf>,
-    /// How many clients.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=19_000))]
-    pub(crate) clients: u32,
-    /// Messages per second from each client; the app answers each one.
-    #[arg(long, default_value_t = 2.0, value_name = "PER_S", value_parser = rate)]
-    pub(crate) rate: f64,
-    /// What stands behind the hub and keeps the other side of the account.
-    #[arg(long, value_enum, default_value_t = App::Kitchen)]
-    pub(crate) app: App,
-    /// Messages flow at least so long after the ready line, however short the drain.
-    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) duration: Duration,
-    /// How long messages flow on after the drain has ended.
-    #[arg(long, default_value = "2s", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) settle: Duration,
-    /// How long clients and app may take to settle their accounts.
-    #[arg(long, default_value = "20s", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) answer: Duration,
-    /// At most so many clients are being connected at a time.
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
-    pub(crate) connecting: u32,
-    /// Follow a `move` to another host name too.
-    #[arg(long)]
-    pub(crate) foreign_hosts: bool,
-    /// The whole run ends after this, whatever has happened.
-    #[arg(long, default_value = "10m", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) give_up_after: Duration,
+/// A number of sessions.
+pub(crate) fn sessions() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=200_000)
 }
 
-/// Options of `idle`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which hub").required(true).args(["hub", "start"]))]
-#[command(after_help = "Examples:\n  \
-tidegate-load idle --start target/release/tidegate --max-bytes 4096\n  \
-tidegate-load idle --hub ws://127.0.0.1:8080 --pid \"$(pidof tidegate)\" --from 1000 --to 5000 --steps 5")]
-pub(crate) struct IdleArgs {
-    /// A running hub, as clients reach it. Without a path: /connect.
-    #[arg(long, value_name = "URL", value_parser = ws_url, requires = "pid")]
-    pub(crate) hub: Option<Uri>,
-    /// The process of that hub.
-    #[arg(long, value_name = "PID", requires = "hub")]
-    pub(crate) pid: Option<u32>,
-    /// Start this `tidegate` for the run, on free ports of 127.0.0.1, and end it afterwards.
-    #[arg(long, value_name = "PROGRAM", conflicts_with = "pid")]
-    pub(crate) start: Option<PathBuf>,
-    /// Sessions at the first measuring point.
-    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
-    pub(crate) from: u32,
-    /// Sessions at the last one.
-    #[arg(long, default_value_t = 15_000, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=19_000))]
-    pub(crate) to: u32,
-    /// Measuring points, the first and the last included.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
-    pub(crate) steps: u32,
-    /// Fail with exit 1 above so many bytes for each session.
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) max_bytes: Option<u64>,
-    /// At most so many sessions are being opened at a time.
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
-    pub(crate) connecting: u32,
-    /// The whole run ends after this, whatever has happened.
-    #[arg(long, default_value = "5m", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) give_up_after: Duration,
+/// Reads a duration.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; expected something like 30s or 1m30s"))
 }
 
 fn url(text: &str, scheme: &str) -> Result<Uri, String> {
@@ -141,18 +132,21 @@ fn url(text: &str, scheme: &str) -> Result<Uri, String> {
     Err(format!("expected {scheme}:// and a host, something like {example} (this tool does not speak TLS)"))
 }
 
-fn ws_url(text: &str) -> Result<Uri, String> {
+/// Reads a `ws://` URL.
+pub(crate) fn ws_url(text: &str) -> Result<Uri, String> {
     url(text, "ws")
 }
 
-fn http_url(text: &str) -> Result<Uri, String> {
+/// Reads an `http://` URL.
+pub(crate) fn http_url(text: &str) -> Result<Uri, String> {
     url(text, "http")
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// Reads a rate per second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if (0.01..=1_000.0).contains(&rate) => Ok(rate),
-        _ => Err("expected a number from 0.01 to 1000".to_owned()),
+        Ok(rate) if (0.01..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("expected a number from 0.01 to 1000000".to_owned()),
     }
 }
 
@@ -185,6 +179,12 @@ mod tests {
         for (line, expected) in [
             ("tidegate-load drain --help", ["start the drain then", "tidegate-hook drain --hub"]),
             ("tidegate-load idle --help", ["proportional set size", "tidegate-load idle --start"]),
+            ("tidegate-load connect --help", ["counts from there", "--rate 1000"]),
+            ("tidegate-load broadcast --help", ["stamp receipts", "--clients 18000"]),
+            ("tidegate-load storm --help", ["listen queue", "--count 18000"]),
+            ("tidegate-load churn --help", ["as many come", "--rate 1000"]),
+            ("tidegate-load slow --help", ["stop reading", "--stalled 50"]),
+            ("tidegate-load relay --help", ["closed loop", "--echo-app"]),
         ] {
             let help = error(line);
             expected.iter().for_each(|words| assert!(help.contains(words), "\"{words}\" in:\n{help}"));
@@ -197,6 +197,7 @@ mod tests {
         assert!(error(&format!("{drain} http://h:1")).contains("something like ws://127.0.0.1:8080"));
         assert!(error(&format!("{drain} wss://h")).contains("does not speak TLS"));
         assert!(error(&format!("{drain} ws://h --rate 0")).contains("from 0.01 to 1000"));
+        assert!(error("tidegate-load connect --start x --count 0").contains("1..=200000"));
         assert!(error(&format!("{drain} ws://h --clients 20000")).contains("19000"));
         assert!(error("tidegate-load idle").contains("--start"), "a hub, or one to start, is needed");
     }

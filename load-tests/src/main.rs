@@ -1,45 +1,85 @@
 //! Load and measuring tool for Tidegate hubs.
 //!
 //! ```text
-//! main ── args ── drain ── swarm ── client ── wire        clients over the protocol's own machine
-//!          │        │         └────── ledger              what came, what did not; pure
-//!          │        ├── hub_api                           the hub's status and report
-//!          │        └── report                            both accounts compared; pure
-//!          └───── idle ── slope · started                 memory per session
+//! main ── args ──┬── scenario ── thin       thin clients by the thousand: idle, connect, broadcast, …
+//!                │        └───── target     whom: a hub, a hub started for the run, any WebSocket server
+//!                ├── drain                  clients over the protocol's own machine, each with an account
+//!                ├── measure                the machine read, the run judged
+//!                └── report                 told as a table, JSON, a page
 //! ```
 
 mod args;
-mod client;
 mod drain;
 mod hub_api;
-mod idle;
-mod ledger;
+mod measure;
 mod progress;
 mod report;
-mod slope;
+mod scenario;
 mod started;
-mod swarm;
-mod wire;
+mod target;
+mod thin;
 
-use args::{Cli, Scenario};
-use clap::Parser;
+use args::{Cli, Scenario, Thin};
+use clap::{Args, Parser};
+use progress::Progress;
+use report::Findings;
 use std::process::ExitCode;
+use std::time::SystemTime;
+use target::Server;
 
 /// A run that is interrupted ends as programs do that a signal ended.
 const INTERRUPTED: u8 = 130;
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
-    let scenario = async {
-        match Cli::parse().scenario {
+fn main() -> ExitCode {
+    let scenario = Cli::parse().scenario;
+    match scenario {
+        Scenario::Generator => return told(thin::run_worker().map(|()| true)),
+        Scenario::EchoApp => return told(thin::run_echo_app().map(|()| true)),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(scenario)),
+        Err(error) => told(Err(format!("no threads to work with: {error}"))),
+    }
+}
+
+async fn run(scenario: Scenario) -> ExitCode {
+    let work = async {
+        match scenario {
+            Scenario::Idle(args) => thin("idle", &args, scenario::idle::measure).await,
+            Scenario::Connect(args) => thin("connect", &args, scenario::connect::measure).await,
+            Scenario::Broadcast(args) => thin("broadcast", &args, scenario::broadcast::measure).await,
+            Scenario::Storm(args) => thin("storm", &args, scenario::storm::measure).await,
+            Scenario::Churn(args) => thin("churn", &args, scenario::churn::measure).await,
+            Scenario::Slow(args) => thin("slow", &args, scenario::slow::measure).await,
+            Scenario::Relay(args) => thin("relay", &args, scenario::relay::measure).await,
             Scenario::Drain(args) => drain::run(args).await,
-            Scenario::Idle(args) => idle::run(args).await,
+            Scenario::Generator | Scenario::EchoApp => Ok(true),
         }
     };
-    let outcome = tokio::select! {
-        outcome = scenario => outcome,
-        () = interrupted() => return ExitCode::from(INTERRUPTED),
-    };
+    tokio::select! {
+        outcome = work => told(outcome),
+        () = interrupted() => ExitCode::from(INTERRUPTED),
+    }
+}
+
+/// Plays one scenario for thin clients against the server that the options name.
+async fn thin<T: Args>(
+    name: &'static str,
+    args: &Thin<T>,
+    measure: impl AsyncFn(&T, &Server, &mut Progress) -> Result<Findings, String>,
+) -> Result<bool, String> {
+    let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let server = Server::from_args(&args.target).await?;
+    let mut progress = Progress::new();
+    let findings = measure(&args.options, &server, &mut progress).await;
+    drop(progress);
+    server.end().await;
+    report::finish(name, findings?, &args.out, &began)
+}
+
+fn told(outcome: Result<bool, String>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -50,7 +90,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Waits for SIGINT or SIGTERM. Leaving in an orderly way ends a hub that this run has started.
+/// Waits for SIGINT or SIGTERM. Leaving in an orderly way ends what this run has started.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };

@@ -1,7 +1,8 @@
-//! A hub started for one run.
+//! A program started for one run: a hub, a peer, or an app behind one.
 
 use http::Uri;
 use serde::Deserialize;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,44 +11,88 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long a hub may take to say that it is ready.
+/// How long a program may take to say that it is ready.
 const READY_WAIT: Duration = Duration::from_secs(20);
 
-/// A running hub with a data directory of its own; it ends with this value.
-pub(crate) struct StartedHub {
+/// A running program that ends with this value. Dropping it kills it.
+pub(crate) struct Started {
     child: Child,
-    /// Kept, so that the hub never writes into a closed pipe.
+    /// Kept, so that the program never writes into a closed pipe.
     _stdout: BufReader<ChildStdout>,
-    _data: TempDir,
-    /// How clients reach it.
-    pub(crate) public: Uri,
+    /// Directories that it uses.
+    _data: Vec<TempDir>,
     /// Its process.
     pub(crate) pid: u32,
+    /// What it said when it was ready.
+    pub(crate) ready: Ready,
 }
 
-/// The line that a hub prints when it is ready.
-#[derive(Deserialize)]
-struct Ready {
+/// The line that a program of ours prints when it is ready.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Ready {
     event: String,
-    public: String,
+    /// Where clients reach it, `address:port`.
+    #[serde(default)]
+    pub(crate) public: String,
+    /// Where its private API is, `address:port`; empty if it has none.
+    #[serde(default)]
+    pub(crate) private: String,
 }
 
-impl StartedHub {
-    /// Starts `program serve` on free ports of 127.0.0.1 and waits until it is ready.
+impl Ready {
+    /// Where clients reach it.
+    ///
+    /// # Errors
+    /// It said no address.
+    pub(crate) fn public_url(&self) -> Result<Uri, String> {
+        format!("ws://{}", self.public).parse().map_err(|error| format!("ready on \"{}\": {error}", self.public))
+    }
+
+    /// Where its private API is.
+    ///
+    /// # Errors
+    /// It said no address.
+    pub(crate) fn private_url(&self) -> Result<Uri, String> {
+        format!("http://{}", self.private).parse().map_err(|error| format!("ready on \"{}\": {error}", self.private))
+    }
+}
+
+impl Started {
+    /// Starts `program serve` on free ports of 127.0.0.1, with a data directory of its own.
     ///
     /// # Errors
     /// In words: it could not be started, or did not get ready.
-    pub(crate) async fn start(program: &Path) -> Result<Self, String> {
-        let shown = program.display();
+    pub(crate) async fn hub(program: &Path, more: &[String]) -> Result<Self, String> {
         let data = tempfile::tempdir().map_err(|error| format!("no directory for the hub's data: {error}"))?;
+        let given = |flag: &str| more.iter().any(|arg| arg == flag);
+        let mut args: Vec<OsString> = vec!["serve".into()];
+        for (flag, value) in [("--public", "127.0.0.1:0"), ("--private", "127.0.0.1:0"), ("--log-level", "warn")] {
+            if !given(flag) {
+                args.extend([flag.into(), value.into()]);
+            }
+        }
+        args.extend(["--data-dir".into(), data.path().into()]);
+        args.extend(more.iter().map(Into::into));
+        Self::program(program, args, vec![data]).await
+    }
+
+    /// Starts a program that says on stdout when it is ready, and waits for that.
+    ///
+    /// # Errors
+    /// As [`Started::hub`].
+    pub(crate) async fn program(
+        program: &Path,
+        args: impl IntoIterator<Item = OsString>,
+        data: Vec<TempDir>,
+    ) -> Result<Self, String> {
+        let shown = program.display();
         let mut child = Command::new(program)
-            .args(["serve", "--public", "127.0.0.1:0", "--private", "127.0.0.1:0", "--log-level", "warn", "--data-dir"])
-            .arg(data.path())
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| format!("--start {shown}: {error}"))?;
+            .map_err(|error| format!("{shown}: {error}"))?;
         let pid = child.id().ok_or_else(|| format!("{shown} ended at once"))?;
         let stdout = child.stdout.take().ok_or_else(|| format!("{shown} has no stdout"))?;
         let mut stdout = BufReader::new(stdout);
@@ -61,12 +106,10 @@ impl StartedHub {
             .ok()
             .filter(|ready: &Ready| ready.event == "ready")
             .ok_or_else(|| format!("{shown} began with \"{}\" instead of its ready line", line.trim()))?;
-        let public = format!("ws://{}", ready.public);
-        let public = public.parse().map_err(|error| format!("{shown} is ready on {public}: {error}"))?;
-        Ok(Self { child, _stdout: stdout, _data: data, public, pid })
+        Ok(Self { child, _stdout: stdout, _data: data, pid, ready })
     }
 
-    /// Ends the hub; its sessions were only there to be measured.
+    /// Ends it; what it held was only there to be measured.
     pub(crate) async fn end(mut self) {
         // It may have ended by itself; there is nothing to keep either way.
         let _ = self.child.kill().await;

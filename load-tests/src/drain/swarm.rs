@@ -1,6 +1,6 @@
 //! All clients of one run: started with care for the listener, told together what to do, counted.
 
-use crate::client::{self, Outcome};
+use super::client::{self, Outcome};
 use http::Uri;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

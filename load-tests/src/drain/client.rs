@@ -1,8 +1,8 @@
 //! One load client: the protocol's client machine, driven over real WebSockets, with a ledger.
 
-use crate::ledger::{Account, AppSum, Line, Seen, reconcile, reconcile_acks, reconcile_echo};
-use crate::swarm::{App, Plan, Pulse, Stage};
-use crate::wire::{Happening, Wire};
+use super::ledger::{Account, AppSum, Line, Seen, reconcile, reconcile_acks, reconcile_echo};
+use super::swarm::{App, Plan, Pulse, Stage};
+use super::wire::{Happening, Wire};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;

@@ -1,6 +1,6 @@
 //! From the clients' outcomes and the hub's report to one verdict.
 
-use crate::client::Outcome;
+use super::client::Outcome;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tidegate_protocol::control::{DrainReport, DrainResult};
@@ -124,7 +124,7 @@ fn disagreements(verdict: &Verdict, report: &DrainReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Account;
+    use crate::drain::ledger::Account;
     use tidegate_protocol::id::HubId;
 
     fn moved_client(index: usize) -> Outcome {

@@ -1,7 +1,7 @@
 //! One WebSocket of one client: dialled, read and written from a single task, without a buffer
 //! larger than a few messages.
 
-use futures_util::{Sink, Stream, StreamExt};
+use futures_util::{Sink, Stream};
 use http::Uri;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -163,22 +163,4 @@ fn poll_write(socket: &mut Socket, queue: &mut VecDeque<Message>, cx: &mut Conte
         }
     }
     Pin::new(socket).poll_flush(cx)
-}
-
-/// Reads a socket until its next text message, answering WebSocket pings on the way.
-///
-/// # Errors
-/// In words: how it ended.
-pub(crate) async fn next_text(socket: &mut Socket) -> Result<String, String> {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-            Some(Ok(Message::Close(Some(frame)))) => {
-                return Err(format!("closed with {}: {}", u16::from(frame.code), frame.reason));
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(error.to_string()),
-            None => return Err("the connection ended".to_owned()),
-        }
-    }
 }

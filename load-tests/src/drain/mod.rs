@@ -1,15 +1,25 @@
 //! The scenario `drain`: join, flow, ready, watch, settle, judge.
 
-use crate::args::{DrainArgs, with_path};
+mod args;
+mod client;
+mod ledger;
+mod swarm;
+mod verdict;
+mod wire;
+
+use crate::args::with_path;
 use crate::hub_api::HubApi;
 use crate::progress::Progress;
-use crate::report::judge;
-use crate::swarm::{App, Plan, Pulse, Swarm};
+use crate::report::say;
+use crate::target::token;
+pub(crate) use args::{ABOUT, DrainArgs};
 use std::time::{Duration, SystemTime};
+use swarm::{App, Plan, Pulse, Swarm};
 use tidegate_protocol::client::Settings;
 use tidegate_protocol::control::{DrainReport, DrainStatus, Phase};
 use tidegate_protocol::id::DrainId;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use verdict::judge;
 
 /// One question to the hub waits so long for a change.
 const WATCH: Duration = Duration::from_millis(1_000);
@@ -27,7 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
     let give_up = Instant::now() + args.give_up_after;
     let mut progress = Progress::new();
-    let api = HubApi::new(args.private.clone(), token(&args)?);
+    let api = HubApi::new(args.private.clone(), token(args.private_token_file.as_ref())?);
     let before = api.status(0, Duration::ZERO).await?;
     if before.phase != Phase::Serving {
         return Err(format!("the hub is {} already: cancel that drain first, or wait for it", before.phase.as_str()));
@@ -63,13 +73,6 @@ pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
     Ok(verdict.is_clean())
 }
 
-fn token(args: &DrainArgs) -> Result<Option<String>, String> {
-    let Some(file) = &args.private_token_file else { return Ok(None) };
-    let token =
-        std::fs::read_to_string(file).map_err(|error| format!("--private-token-file {}: {error}", file.display()))?;
-    Ok(Some(token.trim().to_owned()))
-}
-
 fn plan(args: &DrainArgs) -> Plan {
     let home = with_path(&args.hub, if args.app == App::Kitchen { "/ledger" } else { "/connect" });
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |age| age.as_nanos() as u64);
@@ -83,14 +86,6 @@ fn plan(args: &DrainArgs) -> Plan {
         start: Instant::now(),
         seed,
     }
-}
-
-/// Prints one line of JSON. A closed stdout is no reason to fail a run that people watch on stderr.
-pub(crate) fn say(line: &impl serde::Serialize) {
-    use std::io::Write;
-    let text = serde_json::to_string(line).expect("plain structs with string keys");
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
 /// Waits for a part of the run and shows the figures meanwhile.

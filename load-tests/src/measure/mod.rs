@@ -1,0 +1,20 @@
+//! Reading the machine, and judging whether what was read may be told.
+//!
+//! ```text
+//! cpu ────── processor time of a process          memory ─── proportional set size
+//! kernel ─── what the network dropped, steal      slope ──── the line through points, its confidence; pure
+//! gates ──── may this run be told? pure           ratio ──── paired runs, bootstrap; pure
+//! ```
+
+mod cpu;
+mod gates;
+mod kernel;
+mod memory;
+mod ratio;
+mod slope;
+
+pub(crate) use cpu::{Cpu, Used, cpu_of};
+pub(crate) use gates::{About, Gates, Watch};
+pub(crate) use memory::settled_pss;
+pub(crate) use ratio::median;
+pub(crate) use slope::{Line, Point, steps};
