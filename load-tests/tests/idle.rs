@@ -52,7 +52,7 @@ async fn the_slope_is_told_with_a_table_and_its_points_go_into_the_report() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("user-space memory of one idle session"));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!(report["charts"][0]["series"][0]["points"].as_array().map(Vec::len), Some(3), "{report}");
-    assert_eq!(report["figures"][0]["value"], answer["bytes_per_session"]);
+    assert_eq!(report["figures"][0]["value"].as_f64(), answer["bytes_per_session"].as_f64());
     assert!(report["figures"][0]["low"].is_number(), "three points have an interval: {report}");
     assert!(std::fs::read_to_string(html).unwrap().contains("<svg"));
 }

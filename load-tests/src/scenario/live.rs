@@ -80,7 +80,7 @@ impl Live {
 
     async fn settled(&mut self) -> Result<Figures, String> {
         // Whoever has not answered by then is missing.
-        self.crew.until(LAST_ANSWERS, |_| {}, |now| now.echoed >= now.sent).await?;
+        self.crew.settle(LAST_ANSWERS).await?;
         self.crew.collect().await
     }
 }

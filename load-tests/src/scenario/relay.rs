@@ -98,8 +98,7 @@ async fn flow(args: &RelayArgs, time: Duration, stage: &mut Stage<'_>) -> Result
     stage.crew.traffic(args.traffic(), time).await?;
     sleep(time).await;
     // Whoever has not answered by then is missing, and the gates say so.
-    stage.crew.until(LAST_ANSWERS, |_| {}, |now| now.echoed >= now.sent && now.sent > 0).await?;
-    Ok(())
+    stage.crew.settle(LAST_ANSWERS).await
 }
 
 fn told(figures: &Figures, used: Option<Used>, app_used: Option<Used>, time: Duration) -> Vec<Figure> {

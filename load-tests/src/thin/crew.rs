@@ -39,6 +39,8 @@ pub(crate) struct Target {
 /// All generators that load one target.
 pub(crate) struct Crew {
     workers: Vec<Worker>,
+    /// Figures that were taken only to be sure of the counts; they belong to the next `collect`.
+    kept: Option<Figures>,
 }
 
 struct Worker {
@@ -69,7 +71,7 @@ impl Crew {
             };
             workers.push(Worker::start(&setup).await?);
         }
-        Ok(Self { workers })
+        Ok(Self { workers, kept: None })
     }
 
     /// Process ids of the generators.
@@ -146,6 +148,26 @@ impl Crew {
     /// # Errors
     /// A generator is gone, or does not answer.
     pub(crate) async fn collect(&mut self) -> Result<Figures, String> {
+        let figures = self.collect_new().await?;
+        let Some(mut all) = self.kept.take() else { return Ok(figures) };
+        all.progress = Progress::default();
+        all.add(&figures);
+        Ok(all)
+    }
+
+    /// After traffic has ended: waits until what was sent is back, or for `wait`.
+    ///
+    /// # Errors
+    /// As [`Crew::collect`].
+    pub(crate) async fn settle(&mut self, wait: Duration) -> Result<(), String> {
+        // Counts are told some times a second, and so may be old; figures come with the counts of now.
+        let figures = self.collect().await?;
+        self.kept = Some(figures);
+        self.until(wait, |_| {}, |now| now.echoed >= now.sent).await?;
+        Ok(())
+    }
+
+    async fn collect_new(&mut self) -> Result<Figures, String> {
         for worker in &mut self.workers {
             worker.order(&Order::Collect).await?;
         }
