@@ -163,7 +163,7 @@ impl Crew {
         // Counts are told some times a second, and so may be old; figures come with the counts of now.
         let figures = self.collect().await?;
         self.kept = Some(figures);
-        self.until(wait, |_| {}, |now| now.echoed >= now.sent).await?;
+        self.until(wait, |_| {}, |now| now.sending == 0 && now.echoed >= now.sent).await?;
         Ok(())
     }
 

@@ -132,9 +132,12 @@ impl Engine {
 
     /// Waits for events, or until something is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let told_again = (self.told != self.figures.progress).then_some(self.told_ns + super::worker::TELL_EVERY_NS);
-        let next = [self.schedule.next_ns(self.figures.progress.opening), told_again].into_iter().flatten().min();
         let now = now_ns();
+        let may_tell = self.told_ns + super::worker::TELL_EVERY_NS;
+        // The end of traffic is told too, when nothing else happens then.
+        let ends = (self.told.sending > 0).then(|| self.schedule.sends_until(now).unwrap_or(now).max(may_tell));
+        let told_again = (self.told != self.counts(now)).then_some(may_tell);
+        let next = [self.schedule.next_ns(self.figures.progress.opening), told_again, ends].into_iter().flatten().min();
         let timeout = match next {
             Some(at) if at <= now => Some(std::time::Duration::ZERO),
             Some(at) => {
@@ -184,6 +187,7 @@ impl Engine {
             Order::Collect => {
                 let mut figures = std::mem::take(&mut self.figures);
                 self.figures.progress = figures.progress;
+                figures.progress = self.counts(now_ns());
                 self.began = None;
                 if figures.busy_wall_ns > 0 {
                     figures.busy_percent = figures.busy_cpu_ns as f64 / figures.busy_wall_ns as f64 * 100.0;
@@ -195,12 +199,18 @@ impl Engine {
         Ok(())
     }
 
+    /// The counts of now.
+    fn counts(&self, now: u64) -> super::orders::Progress {
+        let sending = u64::from(self.schedule.sends_until(now).is_some());
+        super::orders::Progress { sending, ..self.figures.progress }
+    }
+
     fn tell_progress(&mut self) -> io::Result<()> {
-        let progress = self.figures.progress;
+        let now = now_ns();
+        let progress = self.counts(now);
         if progress == self.told {
             return Ok(());
         }
-        let now = now_ns();
         if now < self.told_ns + super::worker::TELL_EVERY_NS {
             return Ok(());
         }

@@ -128,6 +128,8 @@ pub(crate) struct Progress {
     pub(crate) sent: u64,
     /// Those that came back.
     pub(crate) echoed: u64,
+    /// Generators whose traffic has not ended.
+    pub(crate) sending: u64,
 }
 
 impl Progress {
@@ -143,6 +145,7 @@ impl Progress {
             received: self.received + other.received,
             sent: self.sent + other.sent,
             echoed: self.echoed + other.echoed,
+            sending: self.sending + other.sending,
         }
     }
 }

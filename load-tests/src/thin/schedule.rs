@@ -90,6 +90,17 @@ impl Schedule {
         self.connects.take(now_ns).map(|due| if paced { due } else { now_ns })
     }
 
+    /// When the traffic ends, if it has not.
+    pub(super) fn sends_until(&self, now_ns: u64) -> Option<u64> {
+        let (traffic, pace, _) = self.traffic.as_ref()?;
+        let goes_on = match traffic.per_s {
+            // Late messages are sent all the same, so the plan decides.
+            Some(_) => pace.next_ns().is_some_and(|due| due < traffic.until_ns),
+            None => now_ns < traffic.until_ns,
+        };
+        goes_on.then_some(traffic.until_ns)
+    }
+
     /// When something is due next.
     pub(super) fn next_ns(&self, opening: u64) -> Option<u64> {
         let room = opening < self.in_flight;
@@ -104,6 +115,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::thin::Kind;
 
     #[test]
     fn a_paced_sequence_is_due_by_its_rate_whatever_became_of_those_before() {
@@ -127,6 +139,22 @@ mod tests {
         assert_eq!((schedule.next_connect(10, 0), schedule.next_connect(70, 1)), (Some(10), Some(70)));
         assert_eq!((schedule.next_connect(80, 2), schedule.next_ns(2)), (None, None));
         assert_eq!(schedule.next_ns(1), Some(10));
+    }
+
+    #[test]
+    fn traffic_has_ended_when_all_that_was_due_was_sent_and_not_just_when_its_time_is_over() {
+        let traffic =
+            Traffic { kind: Kind::Ping, sessions: 1, per_s: Some(1e6), payload: 8, begin_ns: 0, until_ns: 2_000 };
+        let mut schedule =
+            Schedule { traffic: Some((traffic, Pace::new(0, traffic.per_s, u64::MAX), 0)), ..Schedule::default() };
+        assert_eq!(schedule.sends_until(9_000), Some(2_000), "two messages are late");
+        for _ in 0..2 {
+            assert!(schedule.traffic.as_mut().unwrap().1.take(9_000).is_some());
+        }
+        assert_eq!(schedule.sends_until(9_000), None);
+        let closed = Traffic { per_s: None, ..traffic };
+        schedule.traffic = Some((closed, Pace::default(), 0));
+        assert_eq!((schedule.sends_until(1_999), schedule.sends_until(2_000)), (Some(2_000), None));
     }
 
     #[test]
