@@ -94,6 +94,13 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
         );
         lines.extend(wrap(&sentence, SENTENCE_MAX_LINES));
         lines.extend(blockers(&plan.blockers));
+        lines.push(verdict(plan).to_owned());
+        return lines;
+    }
+    if plan.sessions == 0 {
+        lines.push("nobody is here: a drain would end at once".to_owned());
+        lines.extend(blockers(&plan.blockers));
+        lines.push(verdict(plan).to_owned());
         return lines;
     }
     lines.push(format!("{:>7} {:>10} {:>10} {:>10}", "stage", "begins", "takes", "sessions"));
@@ -115,8 +122,12 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
         lines.push("to no other hub: sessions would be parked for the next process here".to_owned());
     }
     lines.extend(blockers(&plan.blockers));
-    lines.push(if plan.fits { "it fits" } else { "it does NOT fit the deadline" }.to_owned());
+    lines.push(verdict(plan).to_owned());
     lines
+}
+
+const fn verdict(plan: &PlanAnswer) -> &'static str {
+    if plan.fits { "it fits" } else { "it does NOT fit the deadline" }
 }
 
 /// Whether a report tells of a drain that was called off.

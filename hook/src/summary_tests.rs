@@ -100,6 +100,7 @@ fn a_plan_that_parks_everybody_says_so_and_why_instead_of_stages() {
         "nobody would be moved: after 15 s all 500 sessions would be parked here for the next process, because no other hub is",
         "known",
         "in the way: the peer http://b does not believe this hub",
+        "it fits",
     ];
     assert_eq!(plan(&answer), expected);
 }

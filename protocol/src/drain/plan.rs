@@ -157,9 +157,13 @@ impl Plan {
 
     /// From the start until the last session is expected to be gone. Nobody there: at once.
     pub fn total_ms(&self) -> u64 {
-        if let Outlook::Parks { at_ms, .. } = self.outlook {
-            return at_ms;
+        match self.outlook {
+            Outlook::Parks { at_ms, .. } => at_ms,
+            Outlook::Moves => self.timetable_ms(),
         }
+    }
+
+    fn timetable_ms(&self) -> u64 {
         match (self.order.is_empty(), self.detached.is_empty()) {
             (true, true) => 0,
             (true, false) => self.policy.notice_ms + self.policy.settle_ms,
@@ -167,13 +171,12 @@ impl Plan {
         }
     }
 
-    /// Whether the last slot leaves the time kept for pushing, and the settling ends in time.
+    /// Whether the last slot leaves the time kept for pushing, and the settling ends in time. The timetable is judged
+    /// also where nobody is there to move to: somebody may come.
     pub fn fits(&self) -> bool {
-        if let Outlook::Parks { .. } = self.outlook {
-            return true;
-        }
-        let last_slot_ms = self.total_ms().saturating_sub(self.policy.settle_ms);
-        last_slot_ms + self.push_reserve_ms <= self.policy.deadline_ms && self.total_ms() <= self.policy.deadline_ms
+        let timetable_ms = self.timetable_ms();
+        let last_slot_ms = timetable_ms.saturating_sub(self.policy.settle_ms);
+        last_slot_ms + self.push_reserve_ms <= self.policy.deadline_ms && timetable_ms <= self.policy.deadline_ms
     }
 
     /// The plan as the API answers it.
@@ -216,7 +219,6 @@ impl Plan {
             successors.iter().filter(refuses).map(|peer| takes_nobody(peer.hub, peer.state)).collect();
         if let Outlook::Parks { why, .. } = &self.outlook {
             blockers.push(format!("{why}: {} sessions would be parked in the data directory", self.sessions()));
-            return blockers;
         }
         let (window_ms, connected) = (self.policy.window_ms, self.order.len() as u64);
         let safe_per_s = eligible * SAFE_RATE_PER_S / 2;

@@ -98,7 +98,7 @@ fn a_plan_without_anybody_to_move_to_says_that_and_when_everybody_would_be_parke
     assert_eq!((alone.stages, alone.successors), (vec![at_once], vec![]));
 
     let silent = Successor { eligible: false, state: None, ..successor(3) };
-    let hoping = plan("{}", 7, 2, &[silent.clone()]).answer();
+    let hoping = plan("{}", 7, 2, std::slice::from_ref(&silent)).answer();
     let parks = hoping.parks.expect("everybody is parked");
     assert_eq!(parks.at_ms, 25_000, "the notice, and the wait for a hub that may come back");
     assert_eq!(hoping.blockers[0], "hub 0000000000000003 takes nobody: it is silent");

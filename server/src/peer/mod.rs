@@ -225,9 +225,10 @@ impl Peers {
         self.book().table.get(hub).is_some_and(Peer::is_gone)
     }
 
-    /// Whether anything was heard of this hub in the last seconds.
+    /// Whether this hub was heard, and has answered, in the last seconds.
     pub fn is_heard(&self, hub: HubId) -> bool {
-        self.book().table.get(hub).is_some_and(Peer::is_heard)
+        let now = self.now();
+        self.book().table.get(hub).is_some_and(|peer| peer.is_heard() && peer.answers(now))
     }
 
     /// How a client reaches that very hub, if it can.
