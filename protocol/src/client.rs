@@ -9,8 +9,8 @@ mod words;
 
 pub use words::{Action, Backoff, Conn, Event, Report, Settings};
 
-use crate::close::Close;
-use crate::frame::{ClientFrame, Hello, Old, ServerFrame};
+use crate::close::{self, Close};
+use crate::frame::{ClientFrame, Hello, NUMBER_MAX, Old, ServerFrame};
 use crate::id::{DrainId, HubId, ResumeToken, SessionId};
 use crate::position::{Epoch, Millis, Offset};
 use crate::replay::{Payload, Replay};
@@ -159,8 +159,15 @@ impl<M: Payload> Client<M> {
             Event::ClosedUntil { conn, code, after_ms } => self.closed_until(conn, code, after_ms, &mut turn),
             Event::Send(message) => self.send(message, &mut turn),
             Event::Ready => self.answer_notice(&mut turn, |drain| ClientFrame::Ready { drain }),
-            Event::Busy { ms, why } => self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why }),
-            Event::End { code, reason } => self.end_by_app(code, reason, &mut turn),
+            Event::Busy { ms, why } => {
+                // What the hub would refuse ends the session, whatever an application asks for.
+                let (ms, why) = (ms.min(NUMBER_MAX), why.map(|why| close::reason(&why).to_owned()));
+                self.answer_notice(&mut turn, |drain| ClientFrame::Busy { drain, ms, why });
+            }
+            Event::End { code, reason } => {
+                let reason = reason.map(|reason| close::reason(&reason).to_owned());
+                self.end_by_app(code, reason, &mut turn);
+            }
             Event::Timer => self.timer(&mut turn),
         }
         turn.actions

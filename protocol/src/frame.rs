@@ -63,13 +63,13 @@ fn first_try() -> u32 {
     1
 }
 
-/// Numbers stay below this, so that a browser can hold each of them.
-const NUMBER_END: u64 = 1 << 53;
+/// The highest number in a frame: a browser can hold each of them.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let number = u64::deserialize(from)?;
     let too_high = || D::Error::custom(format!("{number} is too high: numbers are whole and below 2^53"));
-    (number < NUMBER_END).then_some(number).ok_or_else(too_high)
+    (number <= NUMBER_MAX).then_some(number).ok_or_else(too_high)
 }
 
 fn offset<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {

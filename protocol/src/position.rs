@@ -27,9 +27,14 @@ impl Millis {
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// The offset after one more message.
+    /// The offset after one more message; saturates, for a stranger may name any.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        self.plus(1)
+    }
+
+    /// The offset after so many more messages; saturates.
+    pub const fn plus(self, messages: u64) -> Self {
+        Self(self.0.saturating_add(messages))
     }
 
     /// How many messages lie between `earlier` and here; 0 if `earlier` is not earlier.
@@ -43,14 +48,21 @@ impl Offset {
 #[serde(transparent)]
 pub struct Epoch(pub u32);
 
+impl Epoch {
+    /// The epoch after this one; saturates.
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Rises with each change of owner, and with each thaw; whoever holds the highest is the owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// The generation after this one.
+    /// The generation after this one; saturates, for one that wrapped round would fence nobody.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }

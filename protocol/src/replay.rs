@@ -71,7 +71,7 @@ impl<M: Payload> Replay<M> {
 
     /// The offset of the newest message.
     pub fn end(&self) -> Offset {
-        Offset(self.base.0 + self.messages.len() as u64)
+        self.base.plus(self.messages.len() as u64)
     }
 
     /// How many bytes are kept.

@@ -423,3 +423,21 @@ fn ending_says_bye_with_the_apps_code_and_closes_for_good() {
     let closed: Vec<_> = actions.iter().filter(|action| matches!(action, Action::Close(_, 1000, _))).collect();
     assert_eq!(closed.len(), 2, "both connections: {actions:?}");
 }
+
+#[test]
+fn an_application_that_is_busy_for_ever_at_any_length_says_what_the_hub_can_read() {
+    let mut client = up();
+    let notice = Notice {
+        drain: DrainId(9),
+        seq: 1,
+        reason: String::new(),
+        text: String::new(),
+        language: String::new(),
+        deadline_ms: 1_000,
+        slot_ms: 500,
+    };
+    step(&mut client, 10, Event::Frame(OLD, ServerFrame::Notice(notice)));
+    let said = step(&mut client, 20, Event::Busy { ms: u64::MAX, why: Some("ß".repeat(100_000)) });
+    let [Action::Send(OLD, frame)] = &said[..] else { panic!("expected one frame, got {said:?}") };
+    assert_eq!(ClientFrame::decode(&frame.encode()[1..]).as_ref(), Ok(frame), "the hub takes it");
+}

@@ -30,6 +30,9 @@ pub struct Successor {
     pub eligible: bool,
     /// What it said last; none while it is silent.
     pub state: Option<HubState>,
+    /// How many sessions it holds, as it said last; none while it is silent. Shares level this out: equal shares
+    /// for hubs of unequal load would leave a fleet as skewed as a rolling restart makes it.
+    pub sessions: Option<u64>,
     /// How it admitted clients in its last seconds; none if nobody came.
     pub admission: Option<Admission>,
 }

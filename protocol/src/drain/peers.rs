@@ -15,6 +15,8 @@ struct Peer {
     state: Option<HubState>,
     latency: Latency,
     admission: Option<Admission>,
+    /// Sessions that it held when this drain first heard of it.
+    held: Option<u64>,
     /// Sessions sent there, whether they arrived or not: the fair share is counted by this.
     assigned: u64,
     moved: u64,
@@ -38,6 +40,7 @@ impl Peers {
             peer.url.clone_from(&successor.url);
             peer.eligible = successor.eligible;
             peer.state = successor.state;
+            peer.held = peer.held.or(successor.sessions);
             let judged = peer.admission.map(|admission| admission.second);
             if let Some(admission) = successor.admission.filter(|admission| Some(admission.second) != judged) {
                 speed.sample(admission, &mut peer.latency, now);
@@ -56,21 +59,21 @@ impl Peers {
         self.peers.values().any(|peer| is_hopeful(peer.state))
     }
 
-    /// The eligible hub that was sent the fewest, except those to be avoided.
+    /// The eligible hub that has the fewest, with what it was sent, except those to be avoided.
     pub(super) fn pick(&self, avoid: &[HubId]) -> Option<HubId> {
-        self.least_assigned(|hub, peer| peer.eligible && !avoid.contains(hub))
+        self.least_loaded(|hub, peer| peer.eligible && !avoid.contains(hub))
     }
 
     /// The same among those that a client can reach by name.
     pub(super) fn pick_named(&self, avoid: &[HubId]) -> Option<HubId> {
-        self.least_assigned(|hub, peer| peer.eligible && peer.url.is_some() && !avoid.contains(hub))
+        self.least_loaded(|hub, peer| peer.eligible && peer.url.is_some() && !avoid.contains(hub))
     }
 
-    fn least_assigned(&self, may: impl Fn(&HubId, &Peer) -> bool) -> Option<HubId> {
+    fn least_loaded(&self, may: impl Fn(&HubId, &Peer) -> bool) -> Option<HubId> {
         self.peers
             .iter()
             .filter(|(hub, peer)| may(hub, peer))
-            .min_by_key(|(_, peer)| peer.assigned)
+            .min_by_key(|(_, peer)| peer.held.unwrap_or(0).saturating_add(peer.assigned))
             .map(|(hub, _)| *hub)
     }
 

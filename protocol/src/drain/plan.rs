@@ -303,17 +303,36 @@ fn push_reserve_ms(policy: &Policy, sessions: u64) -> u64 {
     (sessions * 1_000 / rate_per_s).max(PUSH_RESERVE_MIN_MS).min(policy.deadline_ms / 4)
 }
 
-/// Equal shares; the first get one more until nobody is left over.
+/// Each session goes to the hub that has the fewest by then, as the drain will do it: so the hubs end level, and
+/// those that hold more than the level get none. Of the last round the first hubs get one more.
 fn shares(sessions: u64, successors: &[Successor]) -> Vec<PlanShare> {
     let mut eligible: Vec<&Successor> = successors.iter().filter(|peer| peer.eligible).collect();
-    eligible.sort_by_key(|peer| peer.hub);
-    let hubs = eligible.len().max(1) as u64;
-    let share = |(i, peer): (usize, &&Successor)| PlanShare {
-        hub: peer.hub,
-        url: peer.url.clone(),
-        sessions: sessions / hubs + u64::from((i as u64) < sessions % hubs),
-    };
-    eligible.iter().enumerate().map(share).collect()
+    let held_by = |peer: &Successor| u128::from(peer.sessions.unwrap_or(0));
+    eligible.sort_by_key(|peer| (held_by(peer), peer.hub));
+    // Those that take part: raising the lower ones to the next must not take more than there is.
+    let (mut taking, mut held) = (0, 0u128);
+    for peer in &eligible {
+        if held_by(peer) * taking as u128 - held > u128::from(sessions) {
+            break;
+        }
+        (taking, held) = (taking + 1, held + held_by(peer));
+    }
+    let hubs = (taking as u128).max(1);
+    let (level, over) = ((held + u128::from(sessions)) / hubs, (held + u128::from(sessions)) % hubs);
+    let mut taking: Vec<&Successor> = eligible.drain(..taking).collect();
+    taking.sort_by_key(|peer| peer.hub);
+    let mut shares: Vec<PlanShare> = Vec::with_capacity(successors.len());
+    for (i, peer) in taking.iter().enumerate() {
+        let share = level - held_by(peer) + u128::from((i as u128) < over);
+        shares.push(share_of(peer, share as u64));
+    }
+    shares.extend(eligible.iter().map(|peer| share_of(peer, 0)));
+    shares.sort_by_key(|share| share.hub);
+    shares
+}
+
+fn share_of(peer: &Successor, sessions: u64) -> PlanShare {
+    PlanShare { hub: peer.hub, url: peer.url.clone(), sessions }
 }
 
 impl fmt::Display for Plan {

@@ -4,7 +4,14 @@ use crate::id::HubId;
 use crate::position::Millis;
 
 fn successor(hub: u64) -> Successor {
-    Successor { hub: HubId(hub), url: None, eligible: true, state: Some(HubState::Serving), admission: None }
+    Successor {
+        hub: HubId(hub),
+        url: None,
+        eligible: true,
+        state: Some(HubState::Serving),
+        sessions: Some(0),
+        admission: None,
+    }
 }
 
 fn plan(json: &str, connected: u64, detached: u64, successors: &[Successor]) -> Plan {
@@ -199,4 +206,21 @@ fn a_million_sessions_are_planned_once_over_with_shares_and_answer() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 1_000_000, "everybody has one slot");
+}
+
+#[test]
+fn shares_level_out_what_the_hubs_hold_already() {
+    let shares = |sessions: u64, held: &[u64]| -> Vec<u64> {
+        let peers: Vec<_> =
+            held.iter().zip(1..).map(|(held, hub)| Successor { sessions: Some(*held), ..successor(hub) }).collect();
+        plan("{}", sessions, 0, &peers).shares.iter().map(|share| share.sessions).collect()
+    };
+    assert_eq!(shares(36, &[0, 36]), [36, 0], "the hub that was restarted takes what the next one gives");
+    assert_eq!(shares(24, &[24, 24]), [12, 12]);
+    assert_eq!(shares(10, &[5, 0, 100]), [3, 7, 0], "8 and 7: who is far above the level gets nobody");
+    assert_eq!(shares(3, &[7, 7, 7]), [1, 1, 1]);
+    assert_eq!(shares(4, &[7, 7, 7]), [2, 1, 1]);
+    assert_eq!(shares(2, &[9, 1, 9]), [0, 2, 0]);
+    assert_eq!(shares(5, &[u64::MAX, 0]), [0, 5], "whatever a hub may say of itself");
+    assert_eq!(shares(0, &[3, 4]), [0, 0]);
 }

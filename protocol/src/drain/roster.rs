@@ -94,6 +94,8 @@ pub(super) struct Dialogue {
     pub(super) ready: bool,
     pub(super) busy: bool,
     pub(super) granted: bool,
+    /// Until when it was given time last, whatever becomes of its connection and of handovers meanwhile.
+    pub(super) until: Option<Millis>,
 }
 
 /// One session.

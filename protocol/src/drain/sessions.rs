@@ -66,6 +66,7 @@ impl Drain {
     fn ready(&mut self, id: SessionId, now: Millis) {
         let Some(seat) = self.roster.seat_mut(id) else { return };
         let first = !std::mem::replace(&mut seat.dialogue.ready, true);
+        seat.dialogue.until = None;
         self.ledger.clients.ready += u64::from(first);
         if matches!(seat.place, Place::Busy { .. }) {
             self.turn(id, now);
@@ -99,6 +100,7 @@ impl Drain {
         self.unattribute(id);
         if let Some(seat) = self.roster.seat_mut(id) {
             let first = !std::mem::replace(&mut seat.dialogue.granted, true);
+            seat.dialogue.until = Some(until);
             self.ledger.clients.granted += u64::from(first);
         }
         self.roster.put(id, Place::Busy { why: short(why) }, Some(until), now);
@@ -165,9 +167,14 @@ impl Drain {
             return self.roster.put(id, Place::PushDue, None, now);
         }
         let (fresh, noticed_at) = (seat.fresh, seat.noticed_at.unwrap_or(now));
+        let granted_until = seat.dialogue.until.filter(|until| *until > now);
         if seat.noticed_at.is_none() {
             let notice = self.notify(id, now);
             self.outbox.push_back(notice);
+        }
+        if granted_until.is_some() {
+            // Its line broke, or a handover was refused, while it was busy: it still is.
+            return self.roster.put(id, Place::Busy { why: String::new() }, granted_until, now);
         }
         let begins_at = match self.state {
             State::Noticing { since } => since.plus(self.plan.policy.notice_ms),

@@ -260,7 +260,8 @@ impl Drain {
         if let State::Held { why: HeldWhy::NoPeer { park_at, probe_at }, .. } = &mut self.state {
             match park_at {
                 Some(_) => self.begin_release(now),
-                None if !before => *probe_at = now,
+                // As soon as the pace allows: a peer that comes and goes must not speed the drain up.
+                None if !before => *probe_at = (*probe_at).min(now.max(self.pacer.ready_at())),
                 None => {}
             }
         }

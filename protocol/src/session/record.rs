@@ -142,14 +142,14 @@ impl<M: Payload> Record<M> {
 
     /// What a reset keeps of a session whose offsets lost their meaning: user, channels and state.
     pub fn after_reset(&self) -> Self {
-        let mut fresh = Self::new(Epoch(self.epoch.0 + 1), Profile::clone(&self.profile));
+        let mut fresh = Self::new(self.epoch.next(), Profile::clone(&self.profile));
         fresh.state = self.state.clone();
         fresh
     }
 
     /// How many of the client's messages the app has taken: what the hub acks.
     pub fn taken(&self) -> Offset {
-        Offset(self.received.0 - self.untaken.len() as u64)
+        Offset(self.received.0.saturating_sub(self.untaken.len() as u64))
     }
 
     /// Judges a client that wants this session (rules 11 and 24). Only the owner may.
@@ -189,7 +189,7 @@ impl<M: Payload> Record<M> {
 
     /// The serial for a new token.
     pub fn issue(&mut self) -> u32 {
-        self.tokens.issued += 1;
+        self.tokens.issued = self.tokens.issued.saturating_add(1);
         self.tokens.issued
     }
 }

@@ -248,8 +248,13 @@ impl Hub {
 
     /// Whether one more session fits beside those that are here, detached ones and copies included.
     pub fn has_room_for_a_session(&self) -> bool {
+        self.session_count() < self.config.limits.sessions
+    }
+
+    /// How many sessions there are: cells that are not tombstones.
+    pub fn session_count(&self) -> u64 {
         let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).order.len();
-        (self.cells.len().saturating_sub(tombstones) as u64) < self.config.limits.sessions
+        self.cells.len().saturating_sub(tombstones) as u64
     }
 
     fn session_limit(&self) -> u64 {

@@ -66,7 +66,8 @@ impl Peers {
             peer_url: self.url.get().map(Uri::to_string),
             public_url: self.public_url.clone(),
             state,
-            sessions: hub.cell_count() as u64,
+            // Not the tombstones: peers level their sessions by this.
+            sessions: hub.session_count(),
             room: hub.has_room(),
             admission: self.admission(),
             fan_last,

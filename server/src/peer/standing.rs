@@ -104,6 +104,7 @@ impl Peer {
             url: self.said().and_then(|said| said.hello.public_url.clone()),
             eligible: said.is_some_and(fit) && self.answers(now),
             state: said.map(|said| said.hello.state),
+            sessions: said.map(|said| said.hello.sessions),
             admission: said.and_then(|said| said.hello.admission),
         })
     }

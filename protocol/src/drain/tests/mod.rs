@@ -75,7 +75,14 @@ struct Fleet {
 const PEER: HubId = HubId(0xb);
 
 fn peer(hub: u64) -> Successor {
-    Successor { hub: HubId(hub), url: None, eligible: true, state: Some(HubState::Serving), admission: None }
+    Successor {
+        hub: HubId(hub),
+        url: None,
+        eligible: true,
+        state: Some(HubState::Serving),
+        sessions: Some(0),
+        admission: None,
+    }
 }
 
 fn policy(json: &str) -> Policy {

@@ -180,3 +180,18 @@ fn twenty_thousand_sessions_and_their_events_cost_a_fraction_of_a_second() {
     let busiest = busiest_second(&fleet.moves());
     assert!(busiest <= 350, "333 a second were planned, {busiest} were seen");
 }
+
+#[test]
+fn a_peer_that_comes_and_goes_does_not_speed_the_drain_up() {
+    let mut fleet = Fleet::new(r#"{"notice_ms":0,"window_ms":40000,"settle_ms":1000,"stages":[100]}"#, 10, 0);
+    fleet.pass(100);
+    for _ in 0..30 {
+        fleet.pass(500);
+        fleet.tell(Event::PeersChanged(Vec::new()));
+        fleet.tell(Event::PeersChanged(vec![peer(PEER.0)]));
+    }
+    let busiest = busiest_second(&fleet.moves());
+    assert_eq!(busiest, 1, "one in four seconds was planned: {:?}", fleet.moves());
+    assert!(fleet.moves().len() >= 3, "and it goes on all the same: {:?}", fleet.moves());
+    assert_eq!(fleet.run_to_end().sessions.counts.moved, 10);
+}

@@ -265,3 +265,29 @@ fn repeated_and_late_events_change_nothing() {
     assert_eq!(fleet.status().sessions, before);
     assert_eq!(fleet.run_to_end().sessions.resumed, 30);
 }
+
+#[test]
+fn a_grant_outlives_a_refused_handover_and_a_broken_line() {
+    let mut fleet =
+        Fleet::new(r#"{"notice_ms":2000,"window_ms":10000,"settle_ms":2000,"deadline_ms":60000,"stages":[100]}"#, 3, 0);
+    fleet.habit = Habit::Ignores;
+    fleet.run("the first order", |drain| drain.status(Millis(u64::MAX)).in_flight > Some(0));
+    let Action::Move { id: first, .. } = fleet.moves()[0].1 else { panic!("expected a move") };
+    let granted = fleet.elapsed() + 10_000;
+    fleet.tell(Event::Busy { id: first, ms: 10_000, why: "typing".into() });
+    fleet.tell(Event::HandoverBegan { id: first, to: PEER });
+    fleet.tell(Event::Refused { id: first, to: Some(PEER), why: "busy".into() });
+    let other = fleet.drain.plan().order.iter().copied().find(|id| *id != first).expect("three are here");
+    fleet.tell(Event::Busy { id: other, ms: 10_000, why: "typing".into() });
+    fleet.tell(Event::ConnectionLost { id: other });
+    fleet.pass(500);
+    fleet.tell(Event::ConnectionBack { id: other });
+    fleet.habit = Habit::Comes(50);
+    fleet.run_to_end();
+    for who in [first, other] {
+        let again =
+            fleet.moves().into_iter().rfind(|(_, action)| matches!(action, Action::Move { id, .. } if *id == who));
+        let (at, _) = again.expect("it is asked in the end");
+        assert!(at >= granted, "{who} had time until {granted} and was asked at {at}");
+    }
+}

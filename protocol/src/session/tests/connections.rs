@@ -139,3 +139,17 @@ fn a_leaving_hub_resumes_a_client_whose_connection_is_lost_at_once() {
     let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: true });
     assert_eq!(welcome(&actions), Some((NEW, Offset(0), Offset(0))));
 }
+
+#[test]
+fn numbers_at_their_end_stay_there_and_never_begin_anew() {
+    use crate::session::record::{Profile, Tokens};
+    let mut record = Record::<u8>::new(Epoch(u32::MAX), Profile::default());
+    record.outbox = crate::replay::Replay::restored(Offset(u64::MAX), [1, 2]);
+    record.untaken.extend([1, 2, 3]);
+    record.tokens = Tokens { used: u32::MAX, issued: u32::MAX };
+    assert_eq!(record.outbox.end(), Offset(u64::MAX));
+    assert_eq!(record.taken(), Offset(0), "no more is untaken than was counted, whatever a record says");
+    assert_eq!(record.after_reset().epoch, Epoch(u32::MAX));
+    assert_eq!(record.issue(), u32::MAX);
+    assert_eq!(crate::position::Generation(u32::MAX).next().0, u32::MAX, "a generation never falls");
+}
