@@ -1,6 +1,7 @@
 # make demo    builds everything and shows a drain of 500 live users, in under two minutes after the build
 # make demo KEEP=1   the same two hubs and kitchens, left running: open the page and drain by hand
 # make test    all checks and tests; the last line is "N passed, N failed"
+# make fuzz    every target under libFuzzer, a minute each   (SECONDS=600  TARGET=connection)
 #
 # Both do all set-up by themselves. What they need to be there: Rust (cargo) and Node 20 (node, npm).
 
@@ -11,7 +12,7 @@ export npm_config_fund := false
 export npm_config_audit := false
 export npm_config_update_notifier := false
 
-.PHONY: help demo test setup setup-demo build release sdk lint fmt
+.PHONY: help demo test fuzz setup setup-demo build release sdk lint fmt
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -22,6 +23,12 @@ demo: setup-demo release sdk
 
 test: setup
 	@node scripts/test.mjs
+
+# Needs a C++ compiler for libFuzzer, and cargo-fuzz, which it installs; no nightly: coverage comes from stable flags.
+# What is found new is kept in fuzz/found, what breaks in fuzz/artifacts.
+SECONDS ?= 60
+fuzz:
+	@scripts/fuzz.sh "$(SECONDS)" $(TARGET)
 
 # What the demo needs; `setup` adds what only tests need: a browser, two balancers, cargo-deny.
 setup-demo:

@@ -1,0 +1,4 @@
+//! `parked_log` under libFuzzer; the target itself stands in the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::targets::run("parked_log", data));
