@@ -195,6 +195,7 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
         }
         Outcome::Arrived(from) => {
             tracing::debug!(session = %cell.id, %from, generation = inner.session.generation().0, "session taken over");
+            hub.came_back(cell.id);
             if inner.session.counted().is_some() {
                 came_back(hub, cell, inner, from, 0);
             } else {

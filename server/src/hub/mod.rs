@@ -253,7 +253,7 @@ impl Hub {
 
     /// How many sessions there are: cells that are not tombstones.
     pub fn session_count(&self) -> u64 {
-        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).order.len();
+        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).known.len();
         self.cells.len().saturating_sub(tombstones) as u64
     }
 
@@ -267,6 +267,11 @@ impl Hub {
         let hub = self.clone();
         // The cell's lock is held by the caller; the registry is cleaned by a task of its own.
         tokio::spawn(async move { hub.forget(id).await });
+    }
+
+    /// A session that was elsewhere is served here again: its cell is no tombstone any more.
+    pub fn came_back(&self, id: SessionId) {
+        self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).known.remove(&id);
     }
 
     fn bury(self: &Arc<Self>, gone: Vec<SessionId>) {
@@ -422,12 +427,14 @@ impl Tombstones {
         if self.known.insert(id) {
             self.order.push_back(id);
         }
-        if self.order.len() as u64 <= max {
-            return None;
+        while self.order.len() as u64 > max {
+            // Who came back meanwhile has a place here and is not known any more.
+            let oldest = self.order.pop_front()?;
+            if self.known.remove(&oldest) {
+                return Some(oldest);
+            }
         }
-        let oldest = self.order.pop_front()?;
-        self.known.remove(&oldest);
-        Some(oldest)
+        None
     }
 }
 
