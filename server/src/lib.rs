@@ -8,6 +8,7 @@
 //! | [`run`](run()) | the story of a process, from settings to exit |
 //! | [`hub`] | sessions in their cells, claims, calls, fan-out, parking |
 //! | [`public`] | the clients' listener, the first exchange, one task per connection |
+//! | [`ws`] | WebSocket over a bare stream |
 //! | [`app`] | the app behind: a socket per session, and its events |
 //! | [`peer`] | other hubs |
 //! | [`drain`] | runs the drain machine |
@@ -21,6 +22,8 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod drain;
+#[cfg(test)]
+mod footprint;
 pub mod hub;
 pub mod keys;
 pub mod message;
@@ -32,5 +35,6 @@ pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod world;
+pub mod ws;
 
 pub use run::run;

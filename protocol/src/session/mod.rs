@@ -19,6 +19,7 @@
 //!                  └── aborted, time to live ──► Moved (a tombstone)  Ended ◄── bye, evicted, expired, replaced
 //! ```
 
+pub mod channels;
 pub mod record;
 
 mod giving;

@@ -1,10 +1,11 @@
 //! What a session *is*, apart from who owns it: the part that a snapshot and a parked record carry.
 
+use super::channels::Channels;
 use crate::frame::Old;
 use crate::position::{Epoch, Offset};
 use crate::replay::{Payload, Replay};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 /// What the hub knows of a session and never interprets.
@@ -13,9 +14,6 @@ pub struct Profile {
     /// Who it is, from the JWT's `sub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
-    /// The channels it has joined.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub channels: BTreeSet<Arc<str>>,
     /// Path of the first request; absent: `/connect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Arc<str>>,
@@ -113,6 +111,9 @@ pub struct Record<M> {
     /// How many events the app was posted in this epoch.
     #[serde(default)]
     pub app_events: u64,
+    /// The channels it has joined. Not in the profile, which sessions share.
+    #[serde(default, skip_serializing_if = "Channels::is_empty")]
+    pub channels: Channels,
     /// What the hub knows and does not interpret. Shared: most anonymous sessions have one and the same.
     pub profile: Arc<Profile>,
 }
@@ -131,6 +132,7 @@ impl<M: Payload> Record<M> {
             attempt: 0,
             applied: BTreeMap::new(),
             app_events: 0,
+            channels: Channels::default(),
             profile: Profile::shared(profile),
         }
     }
@@ -144,6 +146,7 @@ impl<M: Payload> Record<M> {
     pub fn after_reset(&self) -> Self {
         let mut fresh = Self::new(self.epoch.next(), Profile::clone(&self.profile));
         fresh.state = self.state.clone();
+        fresh.channels = self.channels.clone();
         fresh
     }
 

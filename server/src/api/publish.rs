@@ -86,15 +86,15 @@ fn check_names(to: &Target) -> Result<(), Refusal> {
 
 fn message(payload: &Payload, limit: u64) -> Result<Message, Refusal> {
     let message = match payload {
-        Payload::Text(text) => Message::copied_text(text),
-        Payload::Json(json) => Message::copied_text(json.get()),
+        Payload::Text(text) => Message::text(text),
+        Payload::Json(json) => Message::text(json.get()),
         Payload::Base64(text) => {
             let bytes = STANDARD.decode(text).map_err(|error| {
                 Refusal::bad_request(format!(
                     "`base64` cannot be read: {error}; give the standard alphabet with padding"
                 ))
             })?;
-            Message::copied_binary(&bytes)
+            Message::binary(&bytes)
         }
     };
     let given = message.bytes().len() as u64;

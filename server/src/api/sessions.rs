@@ -88,7 +88,7 @@ async fn here(hub: &Arc<Hub>, id: SessionId) -> Option<SessionInfo> {
     Some(SessionInfo {
         session: id,
         user: record.profile.user.as_deref().map(str::to_owned),
-        channels: record.profile.channels.iter().map(|name| name.to_string()).collect(),
+        channels: record.channels.iter().map(|name| name.to_string()).collect(),
         state_bytes: record.state.len() as u64,
         phase: SessionPhase::Parked,
         generation: fence.generation,

@@ -191,7 +191,7 @@ async fn upgrade(hub: &Hub, stream: Stream, request: Request<Empty<Bytes>>) -> R
     // Copied out: a captured slice would keep hyper's buffer alive for the whole connection.
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
-    Ok(Dialled { socket: AppSocket::new(parts.io.into_inner(), early, &hub.config.limits).await, protocol })
+    Ok(Dialled { socket: AppSocket::new(parts.io.into_inner(), early), protocol })
 }
 
 /// The app's choice. None is fine, one that was not offered is not.

@@ -5,26 +5,23 @@ use super::dial::{DialError, Dialled};
 use super::events::{Answer, Event, Kind, Subject};
 use super::plan::Turn;
 use super::posting::Posting;
-use super::side::{Bell, Side, Stage};
+use super::relay;
+use super::side::{Batch, Bell, Side, Stage};
 use super::socket::{AppSocket, Step};
 use super::words::{self, Rest};
 use crate::hub::cell::{Cell, Inner};
-use crate::hub::{Hub, act, fan};
+use crate::hub::{Hub, conn, fan};
 use crate::message::Message;
 use crate::telemetry::Direction;
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tidegate_protocol::replay::{Payload, ReplayLimits};
-use tidegate_protocol::session::{self, Session};
+use tidegate_protocol::session::Session;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
-/// Bytes of client messages that are written before they count as taken, beyond the first one.
-pub(super) const BATCH_BYTES: usize = 16 * 1024;
-/// Messages of one batch.
-pub(super) const BATCH_MESSAGES: usize = 32;
 /// A socket that lived so long, in milliseconds, is no sign of an app that falls over again and again.
 const STABLE_MS: u64 = 5_000;
 /// While the app settles, nobody acks: its last messages may take so many times the usual room.
@@ -42,15 +39,6 @@ enum Happened {
     Step(Step),
 }
 
-/// Messages that were put and are not known to be written.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) messages: usize,
-    pub(super) bytes: u64,
-    /// The offset of the last message that was ever put into this socket.
-    pub(super) end: u64,
-}
-
 /// The task's own.
 pub(super) struct Work {
     pub(super) hub: Arc<Hub>,
@@ -61,7 +49,6 @@ pub(super) struct Work {
     /// Whether our close was put.
     pub(super) closing: bool,
     opened_at: Instant,
-    pub(super) batch: Batch,
     /// A message of the app that its client's buffer has no room for; until it has, nothing is read.
     pub(super) held: Option<Message>,
     pub(super) may_read: bool,
@@ -70,7 +57,10 @@ pub(super) struct Work {
     pub(super) dials: Rest,
     pub(super) posts: Rest,
     /// The `resumed` that the app took, to be told again if it falls over before it is dialled.
-    pub(super) told: Option<Event>,
+    pub(super) told: Option<Box<Event>>,
+    /// The one timer, only while something is waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
+    leaving: Option<Doing<()>>,
 }
 
 /// Starts the task; the side must have left `Resting` for it.
@@ -83,7 +73,6 @@ pub(super) fn start(hub: &Arc<Hub>, cell: &Arc<Cell>, side: &Side, socket: Optio
         socket,
         closing: false,
         opened_at: Instant::now(),
-        batch: Batch::default(),
         held: None,
         may_read: true,
         dial: None,
@@ -91,67 +80,78 @@ pub(super) fn start(hub: &Arc<Hub>, cell: &Arc<Cell>, side: &Side, socket: Optio
         dials: Rest::default(),
         posts: Rest::default(),
         told: None,
+        alarm: None,
+        leaving: None,
     };
-    tokio::spawn(work.run());
+    tokio::spawn(work);
 }
 
-impl Work {
-    async fn run(mut self) {
+impl Future for Work {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let work = self.get_mut();
+        work.bell.listen(cx.waker());
         loop {
-            match self.plan() {
-                Turn::Done => return,
-                Turn::Leave => return self.leave().await,
+            if let Some(leaving) = &mut work.leaving {
+                return leaving.as_mut().poll(cx);
+            }
+            match work.plan() {
+                Turn::Done => return Poll::Ready(()),
+                Turn::Leave => work.leaving = Some(work.leave()),
                 Turn::Again => {}
-                Turn::Go { until, write } => {
-                    if let Some(socket) = &mut self.socket {
-                        write.iter().for_each(|message| socket.put(message));
-                    }
-                    // Not kept while the task sleeps.
-                    drop(write);
-                    let happened = self.wait(until).await;
-                    self.on(happened);
+                Turn::Go { until } => {
+                    let happened = ready!(work.wait(cx, until));
+                    work.on(happened);
                 }
             }
         }
     }
+}
 
-    async fn wait(&mut self, until: Option<Instant>) -> Happened {
-        let Self { socket, dial, posting, bell, may_read, .. } = self;
-        let post = async {
-            match posting {
-                Posting::Idle => pending().await,
-                Posting::Queued(n, permit) => Happened::Admitted(*n, permit.await),
-                Posting::Out(n, answer) => Happened::Answered(*n, answer.await),
-            }
+impl Work {
+    fn wait(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Happened> {
+        let posted = match &mut self.posting {
+            Posting::Idle => Poll::Pending,
+            Posting::Queued(n, permit) => permit.as_mut().poll(cx).map(|permit| Happened::Admitted(*n, permit)),
+            Posting::Out(n, answer) => answer.as_mut().poll(cx).map(|answer| Happened::Answered(*n, answer)),
         };
-        let dialled = async {
-            match dial {
-                Some(dial) => dial.await,
-                None => pending().await,
-            }
-        };
-        let step = async {
-            match socket {
-                Some(socket) => socket.step(*may_read).await,
-                None => pending().await,
-            }
-        };
-        let late = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            // In this order, so that one run of a simulation is like the next; nobody starves, for each turn
-            // of the loop looks at everything anew.
-            biased;
-            posted = post => posted,
-            dialled = dialled => Happened::Dialled(Box::new(dialled)),
-            () = bell.rung.notified() => Happened::Look,
-            step = step => Happened::Step(step),
-            () = late => Happened::Look,
+        if posted.is_ready() {
+            return posted;
         }
+        if let Some(dial) = &mut self.dial
+            && let Poll::Ready(dialled) = dial.as_mut().poll(cx)
+        {
+            return Poll::Ready(Happened::Dialled(Box::new(dialled)));
+        }
+        if let Poll::Ready(step) = self.poll_socket(cx) {
+            return Poll::Ready(Happened::Step(step));
+        }
+        let Some(until) = until else {
+            self.alarm = None;
+            return Poll::Pending;
+        };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.deadline() != until {
+            alarm.as_mut().reset(until);
+        }
+        alarm.as_mut().poll(cx).map(|()| Happened::Look)
+    }
+
+    /// What the app says is numbered right here, until there is no more room for it.
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Self { hub, cell, bell, socket, held, may_read, .. } = self;
+        let Some(socket) = socket else { return Poll::Pending };
+        let message_bytes = hub.config.limits.message_bytes as usize;
+        socket.poll_step(cx, *may_read, message_bytes, &mut |message| {
+            let mut inner = cell.lock();
+            let Some((side, session)) = mine(bell, &mut inner) else { return true };
+            hub.metrics.messages.of(Direction::FromApp).increment(1);
+            hub.metrics.bytes.of(Direction::FromApp).increment(message.bytes().len() as u64);
+            let settling = matches!(side.stage, Stage::Settling { .. });
+            *held = number(hub, session, message, settling);
+            held.is_none()
+        })
     }
 
     fn on(&mut self, happened: Happened) {
@@ -180,9 +180,10 @@ impl Work {
         match dialled {
             Ok(Dialled { socket, .. }) => {
                 side.stage = Stage::Open;
+                side.line = Some(socket.line());
+                side.batch = Batch::default();
                 self.socket = Some(socket);
                 self.closing = false;
-                self.batch = Batch::default();
                 self.opened_at = Instant::now();
                 self.told = None;
             }
@@ -191,7 +192,7 @@ impl Work {
                 self.dials.after_failure(&self.hub);
                 // An app that is down forgets what it was told.
                 if let (Some(event), false) = (self.told.take(), matches!(error, DialError::Refused(_))) {
-                    side.events.repeat(event);
+                    side.events.repeat(*event);
                 }
             }
         }
@@ -199,7 +200,7 @@ impl Work {
 
     fn on_step(&mut self, inner: &mut Inner, step: Step) {
         match step {
-            Step::Read(message) => self.on_message(inner, message),
+            Step::Read => conn::deliver(&self.hub, inner),
             Step::Written => self.on_written(inner),
             Step::Closed(close) => {
                 // Our answer to its close still has to get out.
@@ -218,8 +219,8 @@ impl Work {
 
     /// The app's socket is gone; with a code: by the app's will.
     fn on_gone(&mut self, inner: &mut Inner, ended: Option<(u16, String)>) {
-        self.batch = Batch::default();
         let Some((side, session)) = self.mine(inner) else { return };
+        (side.line, side.batch) = (None, Batch::default());
         if side.stage != Stage::Open {
             return; // While it settles this is what was asked for.
         }
@@ -238,49 +239,38 @@ impl Work {
         tracing::debug!(session = %self.subject.session, "the app's socket is gone; it is dialled again");
     }
 
-    fn on_message(&mut self, inner: &mut Inner, message: Message) {
-        let bytes = message.bytes().len() as u64;
+    fn on_written(&mut self, inner: &mut Inner) {
         let Some((side, session)) = self.mine(inner) else { return };
-        self.hub.metrics.messages.of(Direction::FromApp).increment(1);
-        self.hub.metrics.bytes.of(Direction::FromApp).increment(bytes);
-        let settling = matches!(side.stage, Stage::Settling { .. });
-        self.held = number(&self.hub, session, message, settling);
-        if let Some(conn) = &inner.conn {
+        if relay::taken(&self.hub, side, session)
+            && let Some(conn) = &inner.conn
+        {
+            // There is something to ack, and room to read on.
             conn.ring();
         }
     }
 
-    fn on_written(&mut self, inner: &mut Inner) {
-        let Batch { messages, bytes, .. } = self.batch;
-        if messages == 0 || self.mine(inner).is_none() {
-            return;
-        }
-        (self.batch.messages, self.batch.bytes) = (0, 0);
-        self.hub.metrics.messages.of(Direction::ToApp).increment(messages as u64);
-        self.hub.metrics.bytes.of(Direction::ToApp).increment(bytes);
-        let mut out = Vec::new();
-        for _ in 0..messages {
-            inner.session.handle(session::Event::Taken, &mut out);
-        }
-        // Each asks for the same wake.
-        out.dedup();
-        act::carry_out(&self.hub, &self.cell, inner, out, None);
-    }
-
     /// The side, if it is still the one that this task was started for.
     pub(super) fn mine<'a>(&self, inner: &'a mut Inner) -> Option<(&'a mut Side, &'a mut Session<Message>)> {
-        let side = inner.app.as_deref_mut().filter(|side| Arc::ptr_eq(&side.bell, &self.bell))?;
-        Some((side, &mut inner.session))
+        mine(&self.bell, inner)
     }
 
-    async fn leave(mut self) {
-        let Some(mut farewell) = self.bell.farewell.get().cloned() else { return };
-        // What was put already is not said twice.
-        let put = (self.batch.end.saturating_sub(farewell.rest_from) as usize).min(farewell.rest.len());
-        farewell.rest.drain(..put);
-        self.post_out(&mut farewell.events).await;
-        words::last_words(self.hub, self.subject, farewell, self.socket).await;
+    /// Its last words; nothing else is done from now on.
+    fn leave(&mut self) -> Doing<()> {
+        let farewell = self.bell.farewell.get().cloned();
+        let posting = std::mem::replace(&mut self.posting, Posting::Idle);
+        let (hub, subject, socket) = (self.hub.clone(), self.subject.clone(), self.socket.take());
+        (self.dial, self.alarm) = (None, None);
+        Box::pin(async move {
+            let Some(mut farewell) = farewell else { return };
+            posting.out(&mut farewell.events).await;
+            words::last_words(hub, subject, *farewell, socket).await;
+        })
     }
+}
+
+fn mine<'a>(bell: &Arc<Bell>, inner: &'a mut Inner) -> Option<(&'a mut Side, &'a mut Session<Message>)> {
+    let side = inner.app.as_deref_mut().filter(|side| Arc::ptr_eq(&side.bell, bell))?;
+    Some((side, &mut inner.session))
 }
 
 /// Numbers a message of the app's towards the client, or gives it back if there is no room.
@@ -303,4 +293,14 @@ pub(super) fn number(hub: &Hub, session: &mut Session<Message>, message: Message
 /// Codes with which an app says that it, and not the session, goes away.
 fn says_restart(code: u16) -> bool {
     matches!(code, 1001 | 1006 | 1011..=1014)
+}
+
+#[cfg(test)]
+mod size_tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_only_relays_is_one_small_task() {
+        eprintln!("work {} side {} subject {}", size_of::<Work>(), size_of::<Side>(), size_of::<Subject>());
+    }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `open` | a new session, before its welcome |
 //! | `link`, `plan`, `posting` | the task: relays, posts, dials again, settles |
+//! | `relay` | what the client says, into the app's socket |
 //! | `words` | its last words, and how long it rests between tries |
 //! | `side` | what the cell holds |
 //! | `notice` | news of a drain |
@@ -21,15 +22,17 @@ mod notice;
 mod open;
 mod plan;
 mod posting;
+mod relay;
 mod side;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod words;
 
 pub use dial::DialError;
 pub use notice::{Notice, notify_all};
 pub use open::{AppError, Opened, Opening, attach, open};
+pub use relay::relay;
 pub use side::Side;
 
 use crate::config::{Config, SettingError};
@@ -44,7 +47,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use side::{Bye, Farewell, Stage, Then};
+use side::{Batch, Bye, Farewell, Stage, Then};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_protocol::id::ConnectionId;
@@ -105,7 +108,15 @@ pub fn bind(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, resumed: bool) 
     let (last, subject) = (record.app_events, Subject::of(cell.id, record));
     let side = inner.app.get_or_insert_with(|| {
         let (subject, bell) = (Arc::new(subject), Arc::default());
-        Box::new(Side { stage: Stage::Resting, events: Queue::after(last), subject, bye: None, bell })
+        Box::new(Side {
+            stage: Stage::Resting,
+            events: Queue::after(last),
+            subject,
+            bye: None,
+            bell,
+            line: None,
+            batch: Batch::default(),
+        })
     });
     match &mut side.stage {
         Stage::Resting => {
@@ -119,28 +130,30 @@ pub fn bind(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, resumed: bool) 
         Stage::Settling { then, .. } => *then = Then::Bind { resumed },
         Stage::Binding { .. } | Stage::Open | Stage::Ending { .. } => {}
     }
-    side.bell.rung.notify_one();
+    side.bell.ring();
 }
 
 /// The session ended or is elsewhere: the app's socket is closed, and an end is told.
 pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
     let Some(side) = inner.app.take() else { return };
-    let Side { stage, mut events, subject, bye, bell } = *side;
+    let Side { stage, mut events, subject, bye, bell, batch, .. } = *side;
     events.drop_steps();
     let ended = matches!(inner.session.state(), State::Ended { .. });
     let bye = match (&stage, bye) {
         (Stage::Ending { code, reason }, _) => {
             Bye { code: *code, reason: reason.clone(), rest: Vec::new(), rest_from: 0 }
         }
-        (_, Some(bye)) if ended => bye,
+        (_, Some(bye)) if ended => *bye,
         (_, _) if ended => Bye { code: 1001, reason: "the session is over".into(), rest: Vec::new(), rest_from: 0 },
         (_, _) => Bye { code: 1012, reason: "the session is elsewhere".into(), rest: Vec::new(), rest_from: 0 },
     };
     if ended && hub.config.app_events.is_some() {
         events.push(&mut inner.session, Kind::Ended { code: bye.code, reason: bye.reason.clone() });
     }
-    let Bye { code, reason, rest, rest_from } = bye;
-    let farewell = Farewell { code, reason, rest, rest_from, events: events.into_waiting() };
+    let Bye { code, reason, mut rest, rest_from } = bye;
+    // What was put already is not said twice.
+    rest.drain(..(batch.end.saturating_sub(rest_from) as usize).min(rest.len()));
+    let farewell = Farewell { code, reason, rest, events: events.into_waiting() };
     if stage == Stage::Resting {
         if !farewell.events.is_empty() {
             tokio::spawn(words::last_words(hub.clone(), subject, farewell, None));
@@ -148,8 +161,8 @@ pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
         return;
     }
     // Only here is it set, and a side is unbound once.
-    drop(bell.farewell.set(farewell));
-    bell.rung.notify_one();
+    drop(bell.farewell.set(Box::new(farewell)));
+    bell.ring();
 }
 
 /// The session is frozen: the app finishes. True: the machine will hear of [`Settled`] from the link,
@@ -182,7 +195,7 @@ pub fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
         // The app is done already. What its client has not got moves.
         Stage::Ending { .. } => return false,
     }
-    side.bell.rung.notify_one();
+    side.bell.ring();
     true
 }
 
@@ -191,7 +204,7 @@ pub fn wake(inner: &Inner) {
     if let Some(side) = &inner.app
         && side.stage != Stage::Resting
     {
-        side.bell.rung.notify_one();
+        side.bell.ring();
     }
 }
 
@@ -200,7 +213,7 @@ pub fn caught_up(inner: &Inner) {
     if let Some(side) = &inner.app
         && matches!(side.stage, Stage::Ending { .. })
     {
-        side.bell.rung.notify_one();
+        side.bell.ring();
     }
 }
 
@@ -213,5 +226,5 @@ pub fn client_bye(inner: &mut Inner, conn: ConnectionId, code: u16, reason: Stri
     }
     let (Some(side), Some(record)) = (&mut inner.app, inner.session.record()) else { return };
     let rest = record.untaken.iter().cloned().collect();
-    side.bye = Some(Bye { code, reason, rest, rest_from: record.taken().0 });
+    side.bye = Some(Box::new(Bye { code, reason, rest, rest_from: record.taken().0 }));
 }

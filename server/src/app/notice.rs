@@ -69,5 +69,5 @@ fn notify(hub: &Arc<Hub>, cell: &Arc<Cell>, kind: &Kind) {
         Stage::Binding { .. } | Stage::Open => side.events.push(session, kind.clone()),
         Stage::Settling { .. } | Stage::Ending { .. } => return,
     }
-    side.bell.rung.notify_one();
+    side.bell.ring();
 }

@@ -3,7 +3,7 @@
 use super::dial::{self, DialError};
 use super::events::{self, Answer, Event, Kind, Queue, Subject};
 use super::link;
-use super::side::{Bell, Farewell, Side, Stage};
+use super::side::{Batch, Bell, Farewell, Side, Stage};
 use super::socket::AppSocket;
 use super::words;
 use crate::hub::Hub;
@@ -103,7 +103,7 @@ pub async fn open(
             if hub.config.app_events.is_some() {
                 let kind = Kind::Ended { code: 1006, reason: "its socket could not be opened".into() };
                 let events = vec![Event { n: record.app_events + 1, kind }];
-                let farewell = Farewell { code: 1001, reason: String::new(), rest: Vec::new(), rest_from: 0, events };
+                let farewell = Farewell { code: 1001, reason: String::new(), rest: Vec::new(), events };
                 tokio::spawn(words::last_words(hub.clone(), Arc::new(subject), farewell, None));
             }
             Err(error)
@@ -156,12 +156,15 @@ async fn rest(hub: &Hub, tries: &mut u32, until: Instant) -> Result<(), ()> {
 /// Makes what [`open`] opened the session's; under its cell's lock.
 pub fn attach(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, opened: Opened) {
     let Some(record) = inner.session.record() else { return };
+    let line = opened.socket.as_ref().map(AppSocket::line);
     let side = Side {
         stage: if opened.socket.is_some() { Stage::Open } else { Stage::Resting },
         events: Queue::after(record.app_events),
         subject: Arc::new(Subject::of(cell.id, record)),
         bye: None,
         bell: Arc::new(Bell::default()),
+        line,
+        batch: Batch::default(),
     };
     if let Some(socket) = opened.socket {
         link::start(hub, cell, &side, Some(socket));

@@ -2,13 +2,12 @@
 
 use super::dial;
 use super::events::Kind;
-use super::link::{self, BATCH_BYTES, BATCH_MESSAGES, Work};
-use super::side::{Stage, Then};
+use super::link::{self, Work};
+use super::side::{Batch, Stage, Then};
 use super::socket::on_the_wire;
 use crate::hub::act;
 use crate::hub::cell::Inner;
-use crate::hub::conn::Order;
-use crate::message::Message;
+use crate::hub::conn::{self, Order};
 use tidegate_protocol::close;
 use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::session::{Event, Left, Link, State};
@@ -18,8 +17,8 @@ use tokio::time::Instant;
 pub(super) enum Turn {
     /// Look again at once.
     Again,
-    /// Write these, and wait until something happens or this moment comes.
-    Go { until: Option<Instant>, write: Vec<Message> },
+    /// Wait until something happens or this moment comes.
+    Go { until: Option<Instant> },
     /// There is nothing to do any more; the next who wants something starts a new task.
     Done,
     /// The side is gone.
@@ -28,7 +27,7 @@ pub(super) enum Turn {
 
 impl Turn {
     fn wait(until: impl IntoIterator<Item = Option<Instant>>) -> Self {
-        Self::Go { until: until.into_iter().flatten().min(), write: Vec::new() }
+        Self::Go { until: until.into_iter().flatten().min() }
     }
 }
 
@@ -80,24 +79,12 @@ impl Work {
 
     fn plan_open(&mut self, inner: &mut Inner) -> Turn {
         self.number_held(inner, false);
-        let Some((_, session)) = self.mine(inner) else { return Turn::Leave };
-        let mut write = Vec::new();
-        if self.batch.messages == 0
-            && let Some(record) = session.record()
+        if super::relay(&self.hub, inner)
+            && let Some(conn) = &inner.conn
         {
-            let mut bytes = 0;
-            for message in record.untaken.iter().take(BATCH_MESSAGES) {
-                bytes += message.bytes().len();
-                if !write.is_empty() && bytes > BATCH_BYTES {
-                    break;
-                }
-                self.batch.bytes += message.bytes().len() as u64;
-                write.push(message.clone());
-            }
-            self.batch.messages = write.len();
-            self.batch.end = record.taken().0 + write.len() as u64;
+            conn.ring();
         }
-        Turn::Go { until: self.posts.until(), write }
+        Turn::wait([self.posts.until()])
     }
 
     /// What was held back for want of room is numbered as soon as there is some.
@@ -106,8 +93,8 @@ impl Work {
         let Some((side, session)) = self.mine(inner) else { return };
         self.held = link::number(&self.hub, session, message, settling);
         self.may_read = self.held.is_none() && !side.events.is_full(&self.hub);
-        if let (None, Some(conn)) = (&self.held, &inner.conn) {
-            conn.ring();
+        if self.held.is_none() {
+            conn::deliver(&self.hub, inner);
         }
     }
 
@@ -123,7 +110,7 @@ impl Work {
             }
             return self.finish_settling(inner, then);
         }
-        if let (Some(socket), false, 0) = (&mut self.socket, self.closing, self.batch.messages) {
+        if let (Some(socket), false, 0) = (&mut self.socket, self.closing, side.batch.messages) {
             self.closing = true;
             socket.put_close(close::Close::Restart.code(), "moving");
         }
@@ -132,8 +119,8 @@ impl Work {
 
     fn finish_settling(&mut self, inner: &mut Inner, then: Then) -> Turn {
         self.socket = None;
-        self.batch = link::Batch::default();
         let Some((side, session)) = self.mine(inner) else { return Turn::Leave };
+        (side.line, side.batch) = (None, Batch::default());
         side.events.drop_steps();
         match then {
             Then::Settled => {

@@ -26,6 +26,14 @@ impl Posting {
             Self::Queued(n, _) | Self::Out(n, _) => Some(*n),
         }
     }
+
+    /// Waits for the post that is under way, so that it is not made twice; for the last words.
+    pub(super) async fn out(self, events: &mut Vec<Event>) {
+        let Self::Out(n, answer) = self else { return };
+        if events.iter().any(|event| event.n == n) && !matches!(answer.await, Answer::Failed(_)) {
+            events.retain(|event| event.n != n);
+        }
+    }
 }
 
 impl Work {
@@ -77,7 +85,7 @@ impl Work {
         self.posts = Rest::default();
         side.events.done(n);
         if matches!(event.kind, Kind::Resumed { .. }) {
-            self.told = Some(event);
+            self.told = Some(Box::new(event));
         }
     }
 
@@ -91,14 +99,6 @@ impl Work {
             let posts = self.hub.app.posts.clone();
             // The semaphore is never closed; without a permit a post would only be less bounded.
             self.posting = Posting::Queued(n, Box::pin(async move { posts.acquire_owned().await.ok() }));
-        }
-    }
-
-    /// Waits for the post that is under way, so that it is not made twice; for the last words.
-    pub(super) async fn post_out(&mut self, events: &mut Vec<Event>) {
-        let Posting::Out(n, answer) = std::mem::replace(&mut self.posting, Posting::Idle) else { return };
-        if events.iter().any(|event| event.n == n) && !matches!(answer.await, Answer::Failed(_)) {
-            events.retain(|event| event.n != n);
         }
     }
 }

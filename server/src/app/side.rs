@@ -1,9 +1,11 @@
 //! The link as the session's cell holds it: what the task is meant to do, and what it shares with the cell.
 
 use super::events::{Event, Queue, Subject};
+use super::socket::Line;
 use crate::message::Message;
+use futures_util::task::AtomicWaker;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::Notify;
+use std::task::Waker;
 use tokio::time::Instant;
 
 /// Where the link is. The task exists in every stage but `Resting`.
@@ -63,8 +65,20 @@ pub struct Side {
     pub(super) stage: Stage,
     pub(super) events: Queue,
     pub(super) subject: Arc<Subject>,
-    pub(super) bye: Option<Bye>,
+    pub(super) bye: Option<Box<Bye>>,
     pub(super) bell: Arc<Bell>,
+    /// The way to the app's socket, while there is one.
+    pub(super) line: Option<Line>,
+    pub(super) batch: Batch,
+}
+
+/// Messages that were put into the app's socket and are not known to be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+    /// The offset of the last message that was ever put into this socket.
+    pub(super) end: u64,
 }
 
 /// What the client said last, and what the app should get before it.
@@ -73,14 +87,27 @@ pub(super) struct Bye {
     pub(super) code: u16,
     pub(super) reason: String,
     pub(super) rest: Vec<Message>,
+    /// The first of them has the offset after this one.
     pub(super) rest_from: u64,
 }
 
 /// The bell of the link's task; also how it knows that the side in the cell is still its own.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
-    pub(super) rung: Notify,
-    pub(super) farewell: OnceLock<Farewell>,
+    waker: AtomicWaker,
+    pub(super) farewell: OnceLock<Box<Farewell>>,
+}
+
+impl Bell {
+    /// Wakes the link's task.
+    pub(super) fn ring(&self) {
+        self.waker.wake();
+    }
+
+    /// Who is woken by the next ring. Listen first, then look: a ring in between is not lost.
+    pub(super) fn listen(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
 }
 
 /// What the task still has to do once the side is gone.
@@ -88,8 +115,7 @@ pub(super) struct Bell {
 pub(super) struct Farewell {
     pub(super) code: u16,
     pub(super) reason: String,
-    /// Client messages that no app has taken, the first of them with the offset after `rest_from`.
+    /// Client messages that no app has taken.
     pub(super) rest: Vec<Message>,
-    pub(super) rest_from: u64,
     pub(super) events: Vec<Event>,
 }

@@ -1,19 +1,15 @@
-//! One WebSocket to the app, as one type that owns it: writes and reads go on side by side, so that an
-//! app that writes while it does not read cannot lock up with us.
+//! One WebSocket to the app. The link's task reads it and waits for it; frames are put into it by whoever
+//! has some (`relay`), so that an app that writes while it does not read cannot lock up with us.
 
-use crate::config::Limits;
 use crate::message::Message;
 use crate::public::stream::Stream;
-use futures_util::{Sink, SinkExt, Stream as _, StreamExt};
+use crate::ws::{self, Event, ReadError, Reader, Role, Socket, fresh_mask, frame};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tidegate_protocol::close;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage, Utf8Bytes};
 
 /// What a frame costs beside the message in it.
 const FRAME_ROOM_BYTES: usize = 16;
@@ -23,106 +19,123 @@ const FRAME_ROOM_BYTES: usize = 16;
 pub(super) enum Step {
     /// Everything that was put is written.
     Written,
-    /// The app said something.
-    Read(Message),
+    /// The app said something: each message was shown.
+    Read,
     /// The app closed, with this code and reason if it gave one.
     Closed(Option<(u16, String)>),
     /// It broke, or ended without a close.
     Lost,
 }
 
-/// The socket of one session.
-pub(super) struct AppSocket {
-    socket: WebSocketStream<Stream>,
-    out: Out,
-}
+/// The way to the app's socket for those who write into it: below the cell's lock in the order of locks.
+#[derive(Clone, Debug)]
+pub(super) struct Line(Arc<Mutex<Socket>>);
 
-/// What was put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Out {
-    /// All of it is written.
-    Written,
-    /// Some of it may not be.
-    Waiting,
-    /// It cannot be written any more; what the app said before is still read.
-    Broken,
-}
-
-impl std::fmt::Debug for AppSocket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AppSocket").field("out", &self.out).finish_non_exhaustive()
+impl Line {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Socket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The socket of one session, as its link's task has it.
+#[derive(Debug)]
+pub(super) struct AppSocket {
+    line: Line,
+    reader: Reader,
+    said_close: bool,
 }
 
 impl AppSocket {
     /// A socket on a stream whose handshake is done; `early` is what came right behind it.
-    pub(super) async fn new(stream: Stream, early: Vec<u8>, limits: &Limits) -> Self {
-        // An app's message may be as large as a client's; so may a batch of them be that waits to be written.
-        let message_bytes = limits.message_bytes as usize + FRAME_ROOM_BYTES;
-        let write_bytes = limits.write_buffer_bytes as usize;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(limits.read_buffer_bytes as usize)
-            .write_buffer_size(write_bytes)
-            .max_write_buffer_size((write_bytes + message_bytes + super::link::BATCH_BYTES) * 2)
-            .max_message_size(Some(message_bytes))
-            .max_frame_size(Some(message_bytes));
-        let socket = WebSocketStream::from_partially_read(stream, early, Role::Client, Some(config)).await;
-        Self { socket, out: Out::Written }
+    pub(super) fn new(stream: Stream, early: Vec<u8>) -> Self {
+        let line = Line(Arc::new(Mutex::new(Socket::new(stream))));
+        Self { line, reader: Reader::new(Role::Client, early), said_close: false }
     }
 
-    /// Hands a message to the socket; [`Step::Written`] says when it is out, and never comes if it broke.
-    pub(super) fn put(&mut self, message: &Message) {
-        self.put_frame(message.to_app());
+    /// Where frames are put.
+    pub(super) fn line(&self) -> Line {
+        self.line.clone()
     }
 
-    /// Hands over the close. What the app still says can be read until [`Step::Closed`].
+    /// Puts the close. What the app still says can be read until [`Step::Closed`].
     pub(super) fn put_close(&mut self, code: u16, reason: &str) {
-        self.put_frame(WsMessage::Close(Some(close_frame(code, reason))));
+        self.close(Some((on_the_wire(code), close::reason(reason))));
     }
 
-    fn put_frame(&mut self, frame: WsMessage) {
-        if self.out != Out::Broken {
-            let put = Pin::new(&mut self.socket).start_send(frame);
-            self.out = if put.is_ok() { Out::Waiting } else { Out::Broken };
+    fn close(&mut self, with: Option<(u16, &str)>) {
+        if !std::mem::replace(&mut self.said_close, true) {
+            ws::with_scratch(|batch| {
+                frame::close(batch, with, Some(fresh_mask()));
+                self.line.lock().put(batch);
+            });
         }
     }
 
-    /// Waits for the next thing to happen. May be dropped at any moment without a loss.
-    pub(super) async fn step(&mut self, may_read: bool) -> Step {
-        poll_fn(|cx| self.poll_step(cx, may_read)).await
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Step> {
-        if self.out == Out::Waiting {
-            match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.out = Out::Written;
-                    return Poll::Ready(Step::Written);
-                }
-                Poll::Ready(Err(_)) => self.out = Out::Broken,
-                Poll::Pending => {}
+    /// Waits for the next thing to happen. What the app says is shown to `hear`, until it wants no more.
+    /// The longest message is `message_bytes` long.
+    pub(super) fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        may_read: bool,
+        message_bytes: usize,
+        hear: &mut dyn FnMut(Message) -> bool,
+    ) -> Poll<Step> {
+        {
+            let mut socket = self.line.lock();
+            if socket.is_dirty() && matches!(socket.poll_flush(cx), Poll::Ready(Ok(()))) {
+                return Poll::Ready(Step::Written);
             }
         }
         if !may_read {
             return Poll::Pending;
         }
-        loop {
-            let Poll::Ready(read) = Pin::new(&mut self.socket).poll_next(cx) else { return Poll::Pending };
-            return Poll::Ready(match read {
-                // Copied: a queued message must not keep the read buffer.
-                Some(Ok(WsMessage::Text(text))) => Step::Read(Message::copied_text(text.as_str())),
-                Some(Ok(WsMessage::Binary(bytes))) => Step::Read(Message::copied_binary(&bytes)),
-                Some(Ok(WsMessage::Close(frame))) => {
-                    Step::Closed(frame.map(|frame| (frame.code.into(), frame.reason.as_str().to_owned())))
+        ws::with_read_buffer(|buffer| {
+            let mut bytes = 0;
+            if !self.reader.was_stopped() {
+                let Poll::Ready(read) = self.line.lock().poll_read(cx, buffer) else { return Poll::Pending };
+                match read {
+                    Ok(0) => return Poll::Ready(Step::Lost),
+                    Ok(read) => bytes = read,
+                    Err(error) => {
+                        tracing::debug!(%error, "the app's socket broke");
+                        return Poll::Ready(Step::Lost);
+                    }
                 }
-                // Pings are answered by the socket itself.
-                Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_))) => continue,
-                Some(Err(error)) => {
-                    told(&error);
-                    Step::Lost
+            }
+            Poll::Ready(self.hear(&mut buffer[..bytes], message_bytes + FRAME_ROOM_BYTES, hear))
+        })
+    }
+
+    fn hear(&mut self, bytes: &mut [u8], bytes_max: usize, hear: &mut dyn FnMut(Message) -> bool) -> Step {
+        let line = &self.line;
+        let heard = self.reader.feed(bytes, bytes_max, &mut |said| {
+            let message = match said {
+                Event::Text(text) => Message::text(text),
+                Event::Binary(bytes) => Message::binary(bytes),
+                Event::Ping(payload) => {
+                    ws::with_scratch(|batch| {
+                        frame::pong(batch, payload, Some(fresh_mask()));
+                        line.lock().put(batch);
+                    });
+                    return ControlFlow::Continue(());
                 }
-                None => Step::Lost,
-            });
+                Event::Pong(_) => return ControlFlow::Continue(()),
+                Event::Close(with) => {
+                    return ControlFlow::Break(Some(with.map(|(code, reason)| (code, reason.to_owned()))));
+                }
+            };
+            if hear(message) { ControlFlow::Continue(()) } else { ControlFlow::Break(None) }
+        });
+        match heard {
+            Ok(ControlFlow::Continue(()) | ControlFlow::Break(None)) => Step::Read,
+            Ok(ControlFlow::Break(Some(with))) => {
+                self.close(with.as_ref().map(|(code, reason)| (*code, reason.as_str())));
+                Step::Closed(with)
+            }
+            Err(error) => {
+                told(&error);
+                Step::Lost
+            }
         }
     }
 
@@ -131,38 +144,62 @@ impl AppSocket {
     pub(super) async fn part(mut self, rest: Vec<Message>, with: Option<(u16, String)>, within_ms: u64) {
         let parting = async {
             for message in rest {
-                if self.socket.send(message.to_app()).await.is_err() {
+                ws::with_scratch(|batch| {
+                    frame::masked(batch, message.is_text(), message.bytes(), fresh_mask());
+                    self.line.lock().put(batch);
+                });
+                if self.flush().await.is_err() {
                     return;
                 }
             }
-            if let Some((code, reason)) = with
-                && self.socket.send(WsMessage::Close(Some(close_frame(code, &reason)))).await.is_err()
-            {
-                return;
+            if let Some((code, reason)) = with {
+                self.put_close(code, &reason);
             }
             // Reading lets the close through, both ways.
-            while let Some(Ok(_)) = self.socket.next().await {}
+            while self.flush().await.is_ok() && self.read_on().await {}
         };
         // An app that does not answer its close loses the socket.
         drop(tokio::time::timeout(Duration::from_millis(within_ms), parting).await);
     }
-}
 
-/// A socket that breaks is daily life; an app that says more than the hub may carry is a matter of settings.
-fn told(error: &WsError) {
-    match error {
-        WsError::Capacity(error) => {
-            tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped")
+    async fn flush(&self) -> std::io::Result<()> {
+        poll_fn(|cx| self.line.lock().poll_flush(cx)).await
+    }
+
+    /// Reads once; what is said counts no more. False: it is over.
+    async fn read_on(&mut self) -> bool {
+        let step = poll_fn(|cx| {
+            let bytes_max = tidegate_protocol::frame::FRAME_BYTES_MAX;
+            self.poll_step(cx, true, bytes_max, &mut |_| true)
+        })
+        .await;
+        match step {
+            Step::Written | Step::Read => true,
+            // Its end of the stream comes next.
+            Step::Closed(_) => true,
+            Step::Lost => false,
         }
-        error => tracing::debug!(%error, "the app's socket broke"),
     }
 }
 
-fn close_frame(code: u16, reason: &str) -> CloseFrame {
-    CloseFrame { code: CloseCode::from(on_the_wire(code)), reason: Utf8Bytes::from(close::reason(reason)) }
+impl Drop for AppSocket {
+    fn drop(&mut self) {
+        // The cell may still know the way to it.
+        self.line.lock().shut();
+    }
+}
+
+/// An app that says more than the hub may carry is a matter of settings.
+fn told(error: &ReadError) {
+    match error {
+        ReadError::TooLong { .. } => {
+            tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped")
+        }
+        ReadError::Protocol(_) | ReadError::Utf8 => tracing::debug!(%error, "the app's socket broke"),
+    }
 }
 
 /// A code that may stand in a close frame: others (1005, 1006, what nobody has defined) become 1000.
 pub(super) fn on_the_wire(code: u16) -> u16 {
-    if CloseCode::from(code).is_allowed() { code } else { 1000 }
+    if frame::may_travel(code) { code } else { 1000 }
 }

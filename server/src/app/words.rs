@@ -46,7 +46,7 @@ impl Rest {
 
 /// Closes the socket if there still is one, then posts what is left to tell.
 pub(super) async fn last_words(hub: Arc<Hub>, subject: Arc<Subject>, farewell: Farewell, socket: Option<AppSocket>) {
-    let Farewell { code, reason, rest, rest_from: _, events } = farewell;
+    let Farewell { code, reason, rest, events } = farewell;
     match socket {
         Some(socket) => socket.part(rest, Some((code, reason)), hub.config.limits.close_ms).await,
         None if !rest.is_empty() => {

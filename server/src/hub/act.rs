@@ -83,6 +83,9 @@ fn one(
             return (!app::settle(hub, cell, inner)).then_some(Event::Settled);
         }
         Action::Bind => {
+            if let Some(record) = inner.session.record_mut(false) {
+                hub.index.share(record);
+            }
             hub.index.add(cell.id, inner.session.record());
             // The JWT's end moves with the session (rule 24).
             if let Some(expires) = inner.session.record().and_then(|record| record.profile.auth_expires_unix_ms) {

@@ -222,9 +222,7 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
                 ));
             }
             inner.session.number(message.clone(), false, &fan::limits(hub));
-            if let Some(conn) = &inner.conn {
-                conn.ring();
-            }
+            super::conn::deliver(hub, inner);
             return Ok(Reply::Done);
         }
         Call::Join(_) | Call::Leave(_) | Call::SetState(_) | Call::GetState => {}
@@ -232,20 +230,19 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
     let Some(record) = inner.session.record_mut(false) else { return Err(CallError::Unknown(cell.id)) };
     match call {
         Call::Join(name) => {
-            let count = record.profile.channels.len() as u64 + 1;
-            if !record.profile.channels.contains(name.as_str()) && count > limits.channels_per_session {
+            let count = record.channels.len() as u64 + 1;
+            if !record.channels.contains(name) && count > limits.channels_per_session {
                 return Err(CallError::TooMuch {
                     what: "channels of one session".into(),
                     limit: limits.channels_per_session,
                     given: count,
                 });
             }
-            let name: Arc<str> = name.as_str().into();
-            record.profile_mut().channels.insert(name.clone());
-            hub.index.join(cell.id, name);
+            let name = hub.index.join(cell.id, name.as_str().into());
+            record.channels.insert(name);
         }
         Call::Leave(name) => {
-            record.profile_mut().channels.remove(name.as_str());
+            record.channels.remove(name);
             hub.index.leave(cell.id, name);
         }
         Call::SetState(state) => {
@@ -272,7 +269,7 @@ pub fn describe(hub: &Hub, cell: &Cell, inner: &Inner) -> SessionInfo {
         session: cell.id,
         user: record.and_then(|record| record.profile.user.as_deref().map(str::to_owned)),
         channels: record
-            .map(|record| record.profile.channels.iter().map(|name| name.to_string()).collect())
+            .map(|record| record.channels.iter().map(|name| name.to_string()).collect())
             .unwrap_or_default(),
         state_bytes: record.map_or(0, |record| record.state.len() as u64),
         phase: phase(inner.session.state()),

@@ -15,7 +15,7 @@ use tidegate_protocol::drain::Resume;
 use tidegate_protocol::id::{ConnectionId, DrainId, HubId, SessionId};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::{Millis, Offset};
-use tidegate_protocol::session::{Event, Item, Receipt, Session, State};
+use tidegate_protocol::session::{Action, Event, Item, Receipt, Session, State};
 
 /// A session's place in the hub.
 #[derive(Debug)]
@@ -133,31 +133,35 @@ impl Cell {
     }
 
     /// Offers a message that a connection brought.
-    pub fn receive(self: &Arc<Self>, hub: &Arc<Hub>, conn: ConnectionId, message: Message) -> Receipt {
+    /// Says also whether there is room for more.
+    pub fn receive(self: &Arc<Self>, hub: &Arc<Hub>, conn: ConnectionId, message: &Message) -> (Receipt, bool) {
         let mut inner = self.lock();
-        let receipt = inner.session.receive(conn, message);
+        let receipt = inner.session.receive(conn, message.clone());
         if receipt == Receipt::Counted {
             inner.active_at = hub.now();
-            if app::relays(hub) {
-                app::wake(&inner);
-            } else {
+            // An app gets it in the next step of the connection's task.
+            if !app::relays(hub) {
                 // Without an app configured the hub itself is who takes: counted, acked, dropped.
                 let mut out = Vec::new();
                 inner.session.take_all(&mut out);
+                // It is the connection's own task that is here: nobody has to be woken.
+                out.retain(|action| !matches!(action, Action::Wake));
                 act::carry_out(hub, self, &mut inner, out, None);
             }
         }
-        receipt
+        (receipt, inner.upstream(hub).1)
     }
+}
+
+impl Inner {
 
     /// How far the client's messages were taken, and whether more may be read from its connection.
     pub fn upstream(&self, hub: &Hub) -> (Option<Offset>, bool) {
-        let inner = self.lock();
-        let Some(record) = inner.session.record() else { return (None, false) };
+        let Some(record) = self.session.record() else { return (None, false) };
         let limits = &hub.config.limits;
         let bytes: usize = record.untaken.iter().map(tidegate_protocol::replay::Payload::size_bytes).sum();
         let room = record.untaken.len() < limits.unacked_messages as usize && bytes < limits.unacked_bytes as usize;
-        (matches!(inner.session.state(), State::Serving { .. }).then(|| record.taken()), room)
+        (matches!(self.session.state(), State::Serving { .. }).then(|| record.taken()), room)
     }
 }
 
@@ -181,5 +185,26 @@ fn changes_owner(event: &Event<Message>) -> bool {
         | Event::PeerGone { .. }
         | Event::Fired(_) => true,
         Event::Peer { message, .. } => !matches!(message, PeerMessage::Locate { .. } | PeerMessage::Live { .. }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_protocol::session::record::{Profile, Record};
+
+    #[test]
+    fn what_a_session_is_made_of_stays_small() {
+        let sizes = [
+            ("cell", size_of::<Cell>(), 1),
+            ("machine", size_of::<Session<Message>>(), 1),
+            ("state", size_of::<State<Message>>(), 1),
+            ("record", size_of::<Record<Message>>(), 1),
+            ("profile", size_of::<Profile>(), 1),
+            ("dialogue", size_of::<Option<Dialogue>>(), 1),
+        ];
+        for (what, bytes, _) in sizes {
+            eprintln!("{what}: {bytes}");
+        }
     }
 }

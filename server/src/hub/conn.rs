@@ -1,21 +1,33 @@
-//! One client connection as the rest of the hub sees it: an order lane and a bell. Messages do not
-//! pass here (the connection pulls them from its session), so orders are never behind them.
+//! One client connection as the rest of the hub sees it: its socket, an order lane and a bell. Orders
+//! stand in the lane until they are written; messages stay in the session until the socket takes them,
+//! so orders are never behind them.
+//!
+//! The connection's task drives the socket. But whoever gives a session a message may write it at once
+//! ([`Conn::pump`]), without waking the task, as long as nothing is in the way: no order, and nothing that
+//! the kernel has not taken.
 
-use super::cell::Cell;
+use super::Hub;
+use super::cell::{Cell, Inner};
+use crate::app;
+use crate::telemetry::Direction;
+use crate::ws::{self, Socket, frame};
+use futures_util::task::AtomicWaker;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
 use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::id::ConnectionId;
 use tidegate_protocol::position::Millis;
-use tokio::sync::Notify;
+use tidegate_protocol::session::Item;
 
 /// Orders that may wait for one connection. The hub sends a handful in a connection's life, so a full
 /// lane means that its client reads nothing: it is closed as a slow consumer.
 const ORDERS_MAX: usize = 64;
+/// Messages below this size are copied into one write, in bytes; larger ones are written as they are.
+const GATHERED_BYTES: usize = 4096;
 
 /// What a connection is told to do.
 #[derive(Debug)]
@@ -43,15 +55,41 @@ enum Lane {
     Gone,
 }
 
+/// What the connection's lock guards: below the cell's in the order of locks.
+#[derive(Debug)]
+pub struct Line {
+    lane: Lane,
+    /// The client's socket.
+    pub socket: Socket,
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The connection's own task: it waits for the kernel if need be.
+    Task,
+    /// Anybody else: writes only what the kernel takes right now.
+    Passer,
+}
+
+/// How a write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pumped {
+    /// Nothing was put: something is in the way.
+    Blocked,
+    /// Something was put, and there is more to do.
+    More,
+    /// Nothing is left to be done.
+    Done,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
     /// Its number in this process.
     pub id: ConnectionId,
-    /// Where it comes from.
-    pub remote: SocketAddr,
-    lane: Mutex<Lane>,
-    bell: Notify,
+    line: Mutex<Line>,
+    bell: AtomicWaker,
     heard_s: AtomicU32,
     asked: AtomicU32,
     /// When its hello was read, in milliseconds of the hub's clock that wrap around; a welcome is measured by it.
@@ -60,12 +98,11 @@ pub struct Conn {
 
 impl Conn {
     /// A new connection, heard just now.
-    pub fn new(id: ConnectionId, remote: SocketAddr, now_s: u32) -> Self {
+    pub fn new(id: ConnectionId, socket: Socket, now_s: u32) -> Self {
         Self {
             id,
-            remote,
-            lane: Mutex::new(Lane::Open(VecDeque::new())),
-            bell: Notify::new(),
+            line: Mutex::new(Line { lane: Lane::Open(VecDeque::new()), socket }),
+            bell: AtomicWaker::new(),
             heard_s: AtomicU32::new(now_s),
             asked: AtomicU32::new(0),
             greeted_ms: AtomicU32::new(0),
@@ -82,21 +119,22 @@ impl Conn {
         u64::from((now.0 as u32).wrapping_sub(self.greeted_ms.load(Ordering::Relaxed)))
     }
 
-    fn lane(&self) -> MutexGuard<'_, Lane> {
-        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lock. Keep it for a few steps, never across an await.
+    pub fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives an order. False if the connection is closing or gone, so that nobody counts on it.
     pub fn order(&self, order: Order) -> bool {
-        let mut lane = self.lane();
-        let Lane::Open(queue) = &mut *lane else { return false };
+        let mut line = self.line();
+        let Lane::Open(queue) = &mut line.lane else { return false };
         let full = queue.len() >= ORDERS_MAX;
         let last = matches!(order, Order::Close(..)) || full;
         queue.push_back(if full { close(Close::SlowConsumer, "orders were not read") } else { order });
         if last {
-            *lane = Lane::Closing(std::mem::take(queue));
+            line.lane = Lane::Closing(std::mem::take(queue));
         }
-        drop(lane);
+        drop(line);
         self.ring();
         !full
     }
@@ -113,37 +151,87 @@ impl Conn {
 
     /// Wakes the connection's task: there is something to read, to write or to do.
     pub fn ring(&self) {
-        self.bell.notify_one();
+        self.bell.wake();
     }
 
-    /// Resolves after the next [`Conn::ring`]; one ring is remembered.
-    pub async fn rung(&self) {
-        self.bell.notified().await;
+    /// Who is woken by the next [`Conn::ring`]. Listen first, then look: a ring in between is not lost.
+    pub fn listen(&self, waker: &Waker) {
+        self.bell.register(waker);
     }
 
-    /// The next order.
-    pub fn next_order(&self) -> Option<Order> {
-        match &mut *self.lane() {
-            Lane::Open(queue) => {
-                let order = queue.pop_front();
-                if queue.is_empty() {
-                    *queue = VecDeque::new();
-                }
-                order
-            }
-            Lane::Closing(queue) => queue.pop_front(),
-            Lane::Gone => None,
+    /// Writes what the session has for its client, after `before`, as far as the socket takes it.
+    /// Unless it is done, the connection's task has to go on: ring for it.
+    pub fn pump(&self, hub: &Hub, inner: &mut Inner, by: By, before: &[u8]) -> Pumped {
+        let mut line = match (by, self.line.try_lock()) {
+            (_, Ok(line)) => line,
+            (_, Err(TryLockError::Poisoned(line))) => line.into_inner(),
+            (By::Task, Err(TryLockError::WouldBlock)) => self.line(),
+            // Somebody else is at it: the task looks again when it is rung for.
+            (By::Passer, Err(TryLockError::WouldBlock)) => return Pumped::Blocked,
+        };
+        let Lane::Open(queue) = &line.lane else { return Pumped::Done };
+        let may_write = if by == By::Task { line.socket.is_clean() } else { line.socket.is_direct() };
+        if !may_write || !queue.is_empty() {
+            return Pumped::Blocked;
         }
+        let drained = ws::with_scratch(|batch| {
+            batch.extend_from_slice(before);
+            let drained = self.fill(hub, inner, &mut line.socket, batch);
+            line.socket.put(batch);
+            drained
+        });
+        if drained && line.socket.is_clean() { Pumped::Done } else { Pumped::More }
+    }
+
+    /// Gathers small messages in `batch`, and puts large ones as they are. True: there are no more.
+    fn fill(&self, hub: &Hub, inner: &mut Inner, socket: &mut Socket, batch: &mut Vec<u8>) -> bool {
+        let room = hub.config.limits.write_buffer_bytes.max(1) as usize;
+        let (mut messages, mut bytes, mut put) = (0, 0, 0);
+        let mut drained = false;
+        while put + batch.len() < room {
+            match inner.session.next_for(self.id) {
+                Some(Item::Message(message)) => {
+                    messages += 1;
+                    bytes += message.bytes().len() as u64;
+                    if message.frame().len() < GATHERED_BYTES {
+                        batch.extend_from_slice(message.frame());
+                    } else {
+                        socket.put(batch);
+                        socket.put(message.frame());
+                        put += batch.len() + message.frame().len();
+                        batch.clear();
+                    }
+                }
+                Some(Item::Gap { from, to }) => {
+                    hub.metrics.gaps.increment(1);
+                    let gap = ServerFrame::Gap { from, to, why: "slow_consumer".into() };
+                    frame::text(batch, &gap.encode());
+                }
+                None => {
+                    drained = true;
+                    break;
+                }
+            }
+        }
+        if messages > 0 {
+            inner.active_at = hub.now();
+            hub.metrics.messages.of(Direction::ToClient).increment(messages);
+            hub.metrics.bytes.of(Direction::ToClient).increment(bytes);
+        }
+        if drained {
+            app::caught_up(inner);
+        }
+        drained
     }
 
     /// Whether a close was ordered.
     pub fn is_closing(&self) -> bool {
-        matches!(*self.lane(), Lane::Closing(_) | Lane::Gone)
+        !matches!(self.line().lane, Lane::Open(_))
     }
 
     /// The task ends. A session that was given to it and not taken comes back, to be told.
     pub fn end(&self) -> Option<Arc<Cell>> {
-        let (Lane::Open(queue) | Lane::Closing(queue)) = std::mem::replace(&mut *self.lane(), Lane::Gone) else {
+        let (Lane::Open(queue) | Lane::Closing(queue)) = std::mem::replace(&mut self.line().lane, Lane::Gone) else {
             return None;
         };
         queue.into_iter().find_map(|order| match order {
@@ -171,6 +259,33 @@ impl Conn {
     /// How many pings are unanswered.
     pub fn asked(&self) -> u32 {
         self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Line {
+    /// The next order.
+    pub fn next_order(&mut self) -> Option<Order> {
+        match &mut self.lane {
+            Lane::Open(queue) => {
+                let order = queue.pop_front();
+                if queue.is_empty() {
+                    *queue = VecDeque::new();
+                }
+                order
+            }
+            Lane::Closing(queue) => queue.pop_front(),
+            Lane::Gone => None,
+        }
+    }
+}
+
+/// Writes what the session has for its client right here, if nothing is in the way, else wakes the task
+/// that will.
+pub fn deliver(hub: &Hub, inner: &mut Inner) {
+    if let Some(conn) = inner.conn.clone()
+        && conn.pump(hub, inner, By::Passer, &[]) != Pumped::Done
+    {
+        conn.ring();
     }
 }
 

@@ -20,6 +20,7 @@ use crate::peer::Peers;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::world::World;
+use crate::ws::Socket;
 use cell::Cell;
 use conn::Conn;
 use registry::Registry;
@@ -188,12 +189,16 @@ impl Hub {
         self.cells.len()
     }
 
-    /// Registers a new connection.
-    pub fn connect(&self, remote: SocketAddr) -> Arc<Conn> {
+    /// A new connection, of which the hub knows nothing until it is registered.
+    pub fn connect(&self, socket: Socket) -> Arc<Conn> {
         let id = ConnectionId(self.conn_count.fetch_add(1, Ordering::Relaxed) + 1);
-        let conn = Arc::new(Conn::new(id, remote, self.now_s()));
-        self.conns.insert(id, conn.clone());
-        conn
+        Arc::new(Conn::new(id, socket, self.now_s()))
+    }
+
+    /// Registers a connection that speaks WebSocket now.
+    pub fn register(&self, conn: Arc<Conn>) {
+        conn.hear(self.now_s());
+        self.conns.insert(conn.id, conn);
     }
 
     /// A connection that is still here.

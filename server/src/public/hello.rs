@@ -95,7 +95,9 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
         hub.retry(conn.id, FULL_RETRY_MS, "full");
         return;
     }
-    let record = Record::new(Epoch(1), profile(request, hello, identity));
+    let channels = identity.channels.iter().map(|name| name.as_str().into()).collect();
+    let mut record = Record::new(Epoch(1), profile(request, hello, identity));
+    record.channels = channels;
     start(hub, conn, record, Opening::New).await;
 }
 
@@ -115,6 +117,7 @@ async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>, op
             return;
         }
     };
+    hub.index.share(&mut record);
     if let Some(expires) = record.profile.auth_expires_unix_ms {
         hub.timers.arm(hub.now().plus(expires.saturating_sub(hub.unix_ms())), Due::AuthExpiry(id));
     }
@@ -158,7 +161,6 @@ pub async fn reset(
 fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
     Profile {
         user: identity.user.map(Into::into),
-        channels: identity.channels.into_iter().map(Into::into).collect(),
         // Absent means this path: most sessions of a hub without an app then share one profile.
         path: (request.path != super::CONNECT_PATH).then(|| request.path.as_str().into()),
         query: request.query.as_deref().map(Into::into),

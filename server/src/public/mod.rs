@@ -1,24 +1,26 @@
-//! The public listener: an accept loop of our own, hyper for the HTTP part of a connection, then the
-//! bare stream to the WebSocket. Nothing of hyper outlives the upgrade.
+//! The public listener: an accept loop of our own, one task per connection from its first byte on, and
+//! hyper for what is plain HTTP. Nothing of hyper outlives an upgrade.
 
+mod arriving;
 pub mod connection;
 pub mod hello;
+mod http;
+mod parting;
+mod reading;
 pub mod stream;
 mod upgrade;
-mod wire;
+mod writing;
 
 use crate::hub::Hub;
 use crate::telemetry::Rejected;
 use crate::tls::{self, TlsReloader};
 use crate::world::Listener;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use connection::Worker;
 use stream::Stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Where clients connect; with `--app` on any other path, too.
 pub const CONNECT_PATH: &str = "/connect";
@@ -39,35 +41,27 @@ pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>) 
                 continue;
             }
         };
-        let (hub, tls) = (hub.clone(), tls.clone());
-        tokio::spawn(async move {
-            let http = open(&hub, stream, remote, tls);
-            http.await;
-            drop(permit);
-        });
+        let hub = hub.clone();
+        match &tls {
+            None => drop(tokio::spawn(Worker::new(hub, stream, remote, permit))),
+            Some(tls) => drop(tokio::spawn(shake_hands(hub, stream, remote, permit, tls.clone()))),
+        }
     }
 }
 
-async fn open(hub: &Arc<Hub>, stream: Stream, remote: SocketAddr, tls: Option<TlsReloader>) {
-    let stream = match tls::accept(stream, tls.as_ref(), hub.config.limits.tls_ms).await {
-        Ok(stream) => stream,
+/// TLS first; what then serves the connection is a task of its own, without the handshake in it.
+async fn shake_hands(
+    hub: Arc<Hub>,
+    stream: Stream,
+    remote: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    tls: TlsReloader,
+) {
+    match tls::accept(stream, Some(&tls), hub.config.limits.tls_ms).await {
+        Ok(stream) => drop(tokio::spawn(Worker::new(hub, stream, remote, permit))),
         Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            return hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
+            hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
         }
-        Err(error) => return tracing::debug!(%remote, %error, "TLS handshake failed"),
-    };
-    let service = {
-        let hub = hub.clone();
-        service_fn(move |request| upgrade::answer(hub.clone(), remote, request))
-    };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(hub.config.limits.header_ms))
-        .max_buf_size(hub.config.limits.header_bytes.max(8192) as usize)
-        .keep_alive(true)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%remote, %error, "HTTP connection ended");
+        Err(error) => tracing::debug!(%remote, %error, "TLS handshake failed"),
     }
 }

@@ -15,9 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tidegate_protocol::control::Problem;
 use tidegate_protocol::frame::SUBPROTOCOL;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -26,8 +24,6 @@ const RETRY_AFTER_S: &str = "2";
 /// Request headers that the app gets to see, and that move with the session.
 const HEADERS_KEPT: [&str; 6] =
     ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
-/// What a frame costs beside the message in it.
-const FRAME_ROOM_BYTES: usize = 16;
 
 /// Answers one request of the public listener.
 pub(super) async fn answer(
@@ -40,8 +36,11 @@ pub(super) async fn answer(
     {
         return Ok(answer);
     }
-    if let Some(refused) = refusal(&hub, &request) {
-        return Ok(refused);
+    if let Some(answer) = misaddressed(&request) {
+        return Ok(answer);
+    }
+    if let Some(obstacle) = obstacle(&hub, &request) {
+        return Ok(refusal(&hub, obstacle));
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let Some(accept) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
@@ -51,7 +50,7 @@ pub(super) async fn answer(
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => upgraded_to(&hub, upgraded, remote, asked).await,
+            Ok(upgraded) => upgraded_to(&hub, upgraded, asked),
             Err(error) => tracing::debug!(%remote, %error, "upgrade failed"),
         }
     });
@@ -65,33 +64,23 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
-async fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, remote: SocketAddr, asked: Asked) {
+fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, asked: Asked) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
         return tracing::error!("an upgraded connection is not the stream that was accepted");
     };
     // Copied out: one captured empty slice would keep hyper's 8 KiB buffer alive for the whole connection.
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
-    let stream = parts.io.into_inner();
-    let config = config(hub);
-    let socket = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
     // A task of its own, so that nothing of the HTTP part stays on its stack.
-    let conn = hub.connect(remote);
-    tokio::spawn(connection::run(connection::Worker::new(hub.clone(), conn, socket, asked)));
+    tokio::spawn(connection::Worker::upgraded(hub.clone(), parts.io.into_inner(), early, asked));
 }
 
-fn config(hub: &Hub) -> WebSocketConfig {
-    let limits = &hub.config.limits;
-    let message_bytes = limits.message_bytes as usize + FRAME_ROOM_BYTES;
-    // Every costly default is said out loud: tungstenite's read buffer alone would be 128 KiB per connection.
-    WebSocketConfig::default()
-        .read_buffer_size(limits.read_buffer_bytes as usize)
-        .write_buffer_size(limits.write_buffer_bytes as usize)
-        .max_write_buffer_size(
-            (limits.write_buffer_bytes as usize + message_bytes) * 2 + tidegate_protocol::frame::FRAME_BYTES_MAX,
-        )
-        .max_message_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
-        .max_frame_size(Some(message_bytes.max(tidegate_protocol::frame::FRAME_BYTES_MAX)))
+/// The key of the answer, if this request becomes a client's connection.
+pub(super) fn accepted<B>(hub: &Hub, request: &Request<B>) -> Option<String> {
+    if health(hub, request.uri().path()).is_some() || obstacle(hub, request).is_some() {
+        return None;
+    }
+    request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()))
 }
 
 fn health(hub: &Hub, path: &str) -> Option<Answer> {
@@ -122,48 +111,76 @@ fn misaddressed(request: &Request<Incoming>) -> Option<Answer> {
     Some(answer)
 }
 
-/// Why this request does not become a client's connection; none: it does.
-fn refusal(hub: &Hub, request: &Request<Incoming>) -> Option<Answer> {
-    if let Some(answer) = misaddressed(request) {
-        return Some(answer);
-    }
+/// Why a request does not become a client's connection.
+enum Obstacle {
+    Elsewhere,
+    NoUpgrade,
+    Version,
+    Subprotocol,
+    Origin,
+    Full,
+}
+
+/// What stands in the way of this request; none: it becomes a client's connection.
+fn obstacle<B>(hub: &Hub, request: &Request<B>) -> Option<Obstacle> {
     if hub.config.app.is_none() && request.uri().path() != CONNECT_PATH {
-        return Some(refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)"));
+        return Some(Obstacle::Elsewhere);
     }
     let headers = request.headers();
     if request.method() != Method::GET
         || !has_token(headers, header::UPGRADE, "websocket")
         || !has_token(headers, header::CONNECTION, "upgrade")
     {
-        let mut answer =
-            refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: send GET with Upgrade: websocket");
-        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return Some(answer);
+        return Some(Obstacle::NoUpgrade);
     }
     if !has_token(headers, header::SEC_WEBSOCKET_VERSION, "13") {
-        let mut answer = refuse(StatusCode::BAD_REQUEST, "only Sec-WebSocket-Version: 13 is spoken here");
-        answer.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Some(answer);
+        return Some(Obstacle::Version);
     }
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
-        hub.metrics.rejected.of(Rejected::Subprotocol).increment(1);
-        return Some(refuse(
-            StatusCode::BAD_REQUEST,
-            "offer the subprotocol tidegate.v1: sessions need a client that speaks it, such as tidegate-client",
-        ));
+        return Some(Obstacle::Subprotocol);
     }
     if !origin_allowed(hub, headers) {
-        hub.metrics.rejected.of(Rejected::Origin).increment(1);
-        return Some(refuse(StatusCode::FORBIDDEN, "this Origin is not among --allowed-origin"));
+        return Some(Obstacle::Origin);
     }
-    if !hub.has_room() {
-        hub.metrics.rejected.of(Rejected::Sessions).increment(1);
-        hub.peers.turned_away();
-        let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "this hub is full; come back after Retry-After");
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-        return Some(answer);
+    (!hub.has_room()).then_some(Obstacle::Full)
+}
+
+/// Turns a request away, and counts it.
+fn refusal(hub: &Hub, obstacle: Obstacle) -> Answer {
+    let with = |mut answer: Answer, name: header::HeaderName, value: &'static str| {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        answer
+    };
+    let count = |why: Rejected| hub.metrics.rejected.of(why).increment(1);
+    match obstacle {
+        Obstacle::Elsewhere => {
+            refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)")
+        }
+        Obstacle::NoUpgrade => {
+            let sentence = "this is a WebSocket endpoint: send GET with Upgrade: websocket";
+            with(refuse(StatusCode::UPGRADE_REQUIRED, sentence), header::UPGRADE, "websocket")
+        }
+        Obstacle::Version => {
+            let sentence = "only Sec-WebSocket-Version: 13 is spoken here";
+            with(refuse(StatusCode::BAD_REQUEST, sentence), header::SEC_WEBSOCKET_VERSION, "13")
+        }
+        Obstacle::Subprotocol => {
+            count(Rejected::Subprotocol);
+            let sentence =
+                "offer the subprotocol tidegate.v1: sessions need a client that speaks it, such as tidegate-client";
+            refuse(StatusCode::BAD_REQUEST, sentence)
+        }
+        Obstacle::Origin => {
+            count(Rejected::Origin);
+            refuse(StatusCode::FORBIDDEN, "this Origin is not among --allowed-origin")
+        }
+        Obstacle::Full => {
+            count(Rejected::Sessions);
+            hub.peers.turned_away();
+            let sentence = "this hub is full; come back after Retry-After";
+            with(refuse(StatusCode::SERVICE_UNAVAILABLE, sentence), header::RETRY_AFTER, RETRY_AFTER_S)
+        }
     }
-    None
 }
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, wanted: &str) -> bool {
@@ -182,7 +199,7 @@ fn origin_allowed(hub: &Hub, headers: &HeaderMap) -> bool {
 }
 
 /// What of the request belongs to the session. Headers are kept for the app alone, so without one they cost nothing.
-fn asked(hub: &Hub, request: &Request<Incoming>, remote: SocketAddr) -> Asked {
+pub(super) fn asked<B>(hub: &Hub, request: &Request<B>, remote: SocketAddr) -> Asked {
     let headers = if hub.config.app.is_some() || hub.config.app_events.is_some() {
         kept(request, remote)
     } else {
@@ -198,7 +215,7 @@ fn asked(hub: &Hub, request: &Request<Incoming>, remote: SocketAddr) -> Asked {
     }
 }
 
-fn kept(request: &Request<Incoming>, remote: SocketAddr) -> BTreeMap<String, String> {
+fn kept<B>(request: &Request<B>, remote: SocketAddr) -> BTreeMap<String, String> {
     let mut headers: BTreeMap<String, String> = HEADERS_KEPT
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), request.headers().get(*name)?.to_str().ok()?.to_owned())))

@@ -19,6 +19,8 @@ use crate::keys::{ClusterKeys, PrivateToken, Sealer, TokenMint, fill_random};
 use crate::message::Message;
 use crate::peer::{Own, Peers};
 use crate::store::{DataDir, Limits, Store};
+use crate::public::stream::Stream;
+use crate::ws::Socket;
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::body::Body;
@@ -98,12 +100,12 @@ impl Bench {
     fn session(&self, id: u128, user: Option<&str>, channels: &[&str]) -> Arc<Cell> {
         let profile = Profile {
             user: user.map(Into::into),
-            channels: channels.iter().map(|name| (*name).into()).collect(),
             ..Profile::default()
         };
-        let conn = self.hub.connect(SocketAddr::from(([127, 0, 0, 1], 2)));
-        let session =
-            Session::begin(SessionId(id), self.hub.id, Record::new(Epoch(1), profile), conn.id, 0, &mut Vec::new());
+        let conn = self.hub.connect(Socket::new(Stream::Other(Box::new(tokio::io::duplex(1).0))));
+        let mut record = Record::new(Epoch(1), profile);
+        record.channels = channels.iter().map(|name| Arc::from(*name)).collect();
+        let session = Session::begin(SessionId(id), self.hub.id, record, conn.id, 0, &mut Vec::new());
         let cell = Cell::new(session, self.hub.now());
         {
             let mut inner = cell.lock();

@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 
 fn text(text: &str) -> Message {
-    Message::copied_text(text)
+    Message::text(text)
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn the_senders_bytes_are_kept() {
         text(r#"{"b" : 1.10,"a":[ 1e2 ],"ü":"\u00fc"}"#),
         text("null"),
         text("\u{1}ü"),
-        Message::copied_binary(&[0, 255, 1]),
+        Message::binary(&[0, 255, 1]),
     ];
     assert_eq!(outbox(&cell), expected);
 }

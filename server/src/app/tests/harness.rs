@@ -18,6 +18,9 @@ use axum::extract::{Json, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use futures_util::{SinkExt, StreamExt};
+use std::task::Poll;
+use crate::ws::Socket;
+use crate::public::stream::Stream;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,7 +186,7 @@ async fn take(State(posted): State<mpsc::Sender<Posted>>, Json(body): Json<Value
 }
 
 /// A hub with these options; its directory lives as long as what is returned.
-pub(super) async fn hub(options: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
+pub(crate) async fn hub(options: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().to_str().expect("a plain path");
     let argv = ["tidegate", "serve", "--public", "127.0.0.1:0", "--private", "127.0.0.1:0", "--data-dir", data];
@@ -238,7 +241,7 @@ impl Guest {
         let id = SessionId(hub.random());
         let mut record = Record::new(Epoch(1), profile);
         let opened = app::open(hub, id, &mut record, Opening::New).await.expect("the app takes the session");
-        let conn = hub.connect("127.0.0.1:1".parse().expect("an address"));
+        let conn = hub.connect(Socket::new(Stream::Other(Box::new(tokio::io::duplex(1).0))));
         let mut out = Vec::new();
         let cell = Cell::new(Session::begin(id, hub.id, record, conn.id, 0, &mut out), hub.now());
         hub.insert(cell.clone());
@@ -249,28 +252,29 @@ impl Guest {
             }
             act::carry_out(hub, &cell, &mut inner, out, None);
         }
-        assert!(matches!(conn.next_order(), Some(Order::Welcome(..))), "a new session is welcomed");
+        assert!(matches!(conn.line().next_order(), Some(Order::Welcome(..))), "a new session is welcomed");
         Self { hub: hub.clone(), cell, conn }
     }
 
     pub(super) fn says(&self, message: Message) {
-        assert_eq!(self.cell.receive(&self.hub, self.conn.id, message), Receipt::Counted);
+        assert_eq!(self.cell.receive(&self.hub, self.conn.id, &message).0, Receipt::Counted);
+        // As the connection's task does right after it.
+        app::relay(&self.hub, &mut self.cell.lock());
     }
 
     pub(super) fn says_text(&self, text: &str) {
-        self.says(Message::copied_text(text));
+        self.says(Message::text(text));
     }
 
     pub(super) async fn hears(&self) -> Message {
-        let heard = async {
-            loop {
-                match self.cell.next_for(self.conn.id, self.hub.now()) {
-                    Some(Item::Message(message)) => return message,
-                    Some(gap @ Item::Gap { .. }) => panic!("expected a message, got {gap:?}"),
-                    None => self.conn.rung().await,
-                }
+        let heard = std::future::poll_fn(|cx| {
+            self.conn.listen(cx.waker());
+            match self.cell.next_for(self.conn.id, self.hub.now()) {
+                Some(Item::Message(message)) => Poll::Ready(message),
+                Some(gap @ Item::Gap { .. }) => panic!("expected a message, got {gap:?}"),
+                None => Poll::Pending,
             }
-        };
+        });
         soon("a message at the client", heard).await
     }
 

@@ -1,6 +1,6 @@
 //! The link against a real WebSocket server and a real HTTP server on loopback.
 
 mod events;
-mod harness;
+pub(crate) mod harness;
 mod relay;
 mod settle;

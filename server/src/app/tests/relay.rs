@@ -18,13 +18,13 @@ async fn bytes_pass_both_ways_in_both_kinds() {
     let mut dialled = app.dialled().await;
     let (text, bytes) = ("\u{1}ü\0", [0, 255, 1]);
     guest.says_text(text);
-    guest.says(Message::copied_binary(&bytes));
+    guest.says(Message::binary(&bytes));
     assert_eq!(dialled.reads().await, WsMessage::text(text));
     assert_eq!(dialled.reads().await, WsMessage::binary(bytes.to_vec()));
     dialled.says(text).await;
     futures_util::SinkExt::send(&mut dialled.socket, WsMessage::binary(bytes.to_vec())).await.expect("open");
-    assert_eq!(guest.hears().await, Message::copied_text(text));
-    assert_eq!(guest.hears().await, Message::copied_binary(&bytes));
+    assert_eq!(guest.hears().await, Message::text(text));
+    assert_eq!(guest.hears().await, Message::binary(&bytes));
     until("both are taken", || guest.record().taken().0 == 2).await;
 }
 
@@ -71,7 +71,7 @@ async fn a_message_counts_as_taken_only_when_it_is_written_and_a_stuck_app_is_st
     let large = "x".repeat(1 << 20);
     (0..MESSAGES).for_each(|_| guest.says_text(&large));
     dialled.says("still here").await;
-    assert_eq!(guest.hears().await, Message::copied_text("still here"));
+    assert_eq!(guest.hears().await, Message::text("still here"));
     let taken = guest.record().taken().0;
     assert!(taken < MESSAGES, "the app has read nothing, and {taken} of {MESSAGES} count as taken");
     for _ in 0..MESSAGES {
@@ -92,7 +92,7 @@ async fn the_app_is_not_read_while_its_client_has_no_room() {
         dialled.says(&n.to_string()).await;
     }
     for n in 0..MESSAGES {
-        assert_eq!(guest.hears().await, Message::copied_text(&n.to_string()), "in order and without a gap");
+        assert_eq!(guest.hears().await, Message::text(&n.to_string()), "in order and without a gap");
         let numbered = guest.record().outbox.end().0;
         assert!(numbered <= n + ROOM, "{numbered} numbered with {n} acked and room for {ROOM}");
         guest.acks(n + 1);
@@ -120,10 +120,13 @@ async fn the_apps_code_and_reason_reach_the_client_after_the_apps_last_message()
     let mut dialled = app.dialled().await;
     dialled.says("last").await;
     dialled.closes(4321, "closing time").await;
-    assert_eq!(guest.hears().await, Message::copied_text("last"));
+    assert_eq!(guest.hears().await, Message::text("last"));
     assert!(guest.cell.next_for(guest.conn.id, hub.now()).is_none(), "nothing more was said");
     until("the session is over", || guest.is_ended()).await;
-    match (guest.conn.next_order(), guest.conn.next_order()) {
+    match {
+        let mut line = guest.conn.line();
+        (line.next_order(), line.next_order())
+    } {
         (Some(Order::Frame(bye)), Some(Order::Close(code, reason))) => {
             assert_eq!(bye, "\u{1}{\"type\":\"bye\",\"code\":4321,\"reason\":\"closing time\"}");
             assert_eq!((code, reason.as_ref()), (4321, "closing time"));
@@ -152,7 +155,7 @@ async fn an_app_that_falls_over_or_restarts_is_dialled_again_and_gets_what_it_ha
     let mut third = app.dialled().await;
     assert_eq!(third.reads_text().await, "two");
     third.says("welcome back").await;
-    assert_eq!(guest.hears().await, Message::copied_text("welcome back"));
+    assert_eq!(guest.hears().await, Message::text("welcome back"));
     assert!(!guest.is_ended());
 }
 

@@ -24,7 +24,7 @@ async fn with_events(options: &[&str]) -> (FakeApp, Guest, super::harness::Diall
 async fn a_settle_collects_the_last_messages_and_the_state() {
     let (mut app, guest, mut dialled, _dir) = with_events(&[]).await;
     dialled.says("before").await;
-    assert_eq!(guest.hears().await, Message::copied_text("before"));
+    assert_eq!(guest.hears().await, Message::text("before"));
     guest.freezes();
     let moving = app.posted("moving").await;
     dialled.says("one more").await;

@@ -8,7 +8,7 @@ use tidegate_protocol::control::{HubState, Target};
 use tidegate_protocol::peer::{ClaimId, PeerMessage};
 
 fn text(text: &str) -> Message {
-    Message::copied_text(text)
+    Message::text(text)
 }
 
 #[test]
