@@ -20,6 +20,7 @@
 //! ```
 
 pub mod channels;
+pub mod headers;
 pub mod record;
 
 mod giving;

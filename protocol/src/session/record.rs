@@ -1,6 +1,7 @@
 //! What a session *is*, apart from who owns it: the part that a snapshot and a parked record carry.
 
 use super::channels::Channels;
+use super::headers::Headers;
 use crate::frame::Old;
 use crate::position::{Epoch, Offset};
 use crate::replay::{Payload, Replay};
@@ -21,8 +22,8 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Arc<str>>,
     /// Request headers that the app gets to see (cookies, origin, forwarded-for …), by lower-case name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
     /// The subprotocols that the client's application offered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<String>,

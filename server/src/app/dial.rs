@@ -80,7 +80,7 @@ pub(super) fn request(
 ) -> Result<Request<Empty<Bytes>>, http::Error> {
     let mut request = Request::builder().uri(target(app, &record.profile)).body(Empty::new())?;
     let headers = request.headers_mut();
-    for (name, value) in &record.profile.headers {
+    for (name, value) in record.profile.headers.iter() {
         put(headers, name, value.as_bytes());
     }
     if !headers.contains_key("x-forwarded-proto") {

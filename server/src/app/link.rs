@@ -296,11 +296,15 @@ fn says_restart(code: u16) -> bool {
 }
 
 #[cfg(test)]
-mod size_tests {
+mod tests {
     use super::*;
 
     #[test]
     fn a_link_that_only_relays_is_one_small_task() {
-        eprintln!("work {} side {} subject {}", size_of::<Work>(), size_of::<Side>(), size_of::<Subject>());
+        for (what, bytes, bytes_max) in
+            [("task", size_of::<Work>(), 256), ("side", size_of::<Side>(), 128), ("subject", size_of::<Subject>(), 80)]
+        {
+            assert!(bytes <= bytes_max, "a link's {what} has {bytes} bytes; at most {bytes_max}");
+        }
     }
 }

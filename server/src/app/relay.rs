@@ -6,7 +6,7 @@ use crate::hub::Hub;
 use crate::hub::cell::Inner;
 use crate::message::Message;
 use crate::telemetry::Direction;
-use crate::ws::{self, fresh_mask, frame};
+use crate::ws::{self, frame, fresh_mask};
 use std::sync::Arc;
 use tidegate_protocol::session::{Action, Event, Session};
 

@@ -3,7 +3,7 @@
 
 use crate::message::Message;
 use crate::public::stream::Stream;
-use crate::ws::{self, Event, ReadError, Reader, Role, Socket, fresh_mask, frame};
+use crate::ws::{self, Event, ReadError, Reader, Role, Socket, frame, fresh_mask};
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

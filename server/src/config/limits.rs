@@ -86,8 +86,6 @@ limits! {
     "limit-api-body-bytes", size_bytes, api_body_bytes = 2 * MIB, "2MiB", KIB..=256 * MIB;
     /// Bytes of one call between hubs, a session's snapshot above all; more is refused and the session stays where it is
     "limit-peer-body-bytes", size_bytes, peer_body_bytes = 8 * MIB, "8MiB", 64 * KIB..=1024 * MIB;
-    /// Bytes of the read buffer that each connection keeps
-    "limit-read-buffer-bytes", size_bytes, read_buffer_bytes = 512, "512B", 256..=128 * KIB;
     /// Bytes gathered for one connection before they are written
     "limit-write-buffer-bytes", size_bytes, write_buffer_bytes = 16 * KIB, "16KiB", 0..=MIB;
     /// Calls that wait for one session; when full the caller gets 503 with Retry-After

@@ -200,11 +200,12 @@ async fn a_broadcast_allocates_once_for_each_session_and_wakes_no_task_of_theirs
     // The first one grows what is grown once.
     scene.broadcast(&message).await;
     scene.all_hear(message.frame().len(), 1).await;
-    let before = Account::of_this_thread();
+    let cells = scene.hub.all_cells();
     let metrics = tokio::runtime::Handle::current().metrics();
     let alive = metrics.num_alive_tasks();
+    let before = Account::of_this_thread();
     scene.broadcast(&message).await;
-    while scene.hub.all_cells().iter().any(|cell| is_behind(cell)) {
+    while cells.iter().any(|cell| is_behind(cell)) {
         tokio::task::yield_now().await;
     }
     let allocations = Account::of_this_thread().since(before).allocations as f64 / CROWD as f64;

@@ -3,7 +3,7 @@
 
 use super::Hub;
 use super::calls;
-use super::cell::{Cell, Inner, Moving};
+use super::cell::{Cell, Inner, Moving, Since};
 use super::conn::{Conn, Order};
 use super::fan::Fan;
 use super::timers::Due;
@@ -170,7 +170,7 @@ fn came_back(hub: &Arc<Hub>, cell: &Cell, inner: &Inner, predecessor: HubId, gap
 fn attach(hub: &Hub, inner: &mut Inner, conn: Arc<Conn>) {
     inner.connected_at = hub.now();
     inner.active_at = hub.now();
-    inner.detached_at = None;
+    inner.detached_at = Since::UNSET;
     inner.conn = Some(conn);
 }
 
@@ -233,10 +233,10 @@ fn follow_up(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
     }
     let owned = matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. });
     if counted.is_some() {
-        inner.detached_at = None;
-    } else if owned && inner.detached_at.is_none() {
+        inner.detached_at = Since::UNSET;
+    } else if owned && inner.detached_at == Since::UNSET {
         let now = hub.now();
-        inner.detached_at = Some(now);
+        inner.detached_at = Since::at(now);
         hub.drain.disconnected(cell.id);
         hub.timers.arm(now.plus(hub.config.session_ttl_ms), Due::Ttl(cell.id));
     }

@@ -9,6 +9,7 @@ pub mod fan;
 pub mod parking;
 mod registry;
 pub mod timers;
+mod tombstones;
 
 use crate::app::App;
 use crate::auth::Auth;
@@ -24,7 +25,6 @@ use crate::ws::Socket;
 use cell::Cell;
 use conn::Conn;
 use registry::Registry;
-use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +34,7 @@ use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Left, Link, Session, State};
 use timers::Timers;
+use tombstones::Tombstones;
 use tokio::time::{Duration, Instant};
 
 /// One running hub.
@@ -258,7 +259,7 @@ impl Hub {
 
     /// How many sessions there are: cells that are not tombstones.
     pub fn session_count(&self) -> u64 {
-        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).known.len();
+        let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.cells.len().saturating_sub(tombstones) as u64
     }
 
@@ -276,13 +277,13 @@ impl Hub {
 
     /// A session that was elsewhere is served here again: its cell is no tombstone any more.
     pub fn came_back(&self, id: SessionId) {
-        self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).known.remove(&id);
+        self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).forget(id);
     }
 
     fn bury(self: &Arc<Self>, gone: Vec<SessionId>) {
         let fresh: Vec<SessionId> = {
             let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner);
-            gone.into_iter().filter(|id| !tombstones.known.contains(id)).collect()
+            gone.into_iter().filter(|id| !tombstones.contains(*id)).collect()
         };
         if !fresh.is_empty() {
             let hub = self.clone();
@@ -397,7 +398,7 @@ impl Hub {
 
     fn expire(self: &Arc<Self>, id: SessionId) {
         let Some(cell) = self.cell(id) else { return };
-        let since = cell.lock().detached_at;
+        let since = cell.lock().detached_at.get();
         let over = since.is_some_and(|since| self.now().since(since) >= self.config.session_ttl_ms);
         if over {
             cell.feed(self, Event::End(Left::Expired));
@@ -416,30 +417,6 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sessions that are elsewhere, in the order in which they went; the oldest is forgotten first.
-#[derive(Debug, Default)]
-struct Tombstones {
-    order: VecDeque<SessionId>,
-    known: BTreeSet<SessionId>,
-}
-
-impl Tombstones {
-    /// Remembers one more; gives the one that has to go for it.
-    fn remember(&mut self, id: SessionId, max: u64) -> Option<SessionId> {
-        if self.known.insert(id) {
-            self.order.push_back(id);
-        }
-        while self.order.len() as u64 > max {
-            // Who came back meanwhile has a place here and is not known any more.
-            let oldest = self.order.pop_front()?;
-            if self.known.remove(&oldest) {
-                return Some(oldest);
-            }
-        }
-        None
     }
 }
 

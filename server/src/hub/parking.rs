@@ -3,7 +3,7 @@
 
 use super::Hub;
 use super::calls::CallError;
-use super::cell::{Cell, Inner};
+use super::cell::{Cell, Inner, Since};
 use crate::message::Message;
 use crate::store::{Parked, RecordState};
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ impl Hub {
                 self.insert(cell.clone());
                 let mut fan = self.fan.lock();
                 let mut inner = cell.lock();
-                inner.detached_at = None;
+                inner.detached_at = Since::UNSET;
                 super::act::carry_out(self, &cell, &mut inner, out, Some(&mut fan));
             }
         }

@@ -209,11 +209,9 @@ impl Worker {
     fn part(&mut self, end: End) {
         let cell = match &self.life {
             Life::Serving(serving) => Some(serving.cell.clone()),
-            Life::Arriving(_)
-            | Life::Waiting { .. }
-            | Life::Greeting(_)
-            | Life::Greeted { .. }
-            | Life::Parting(_) => None,
+            Life::Arriving(_) | Life::Waiting { .. } | Life::Greeting(_) | Life::Greeted { .. } | Life::Parting(_) => {
+                None
+            }
         };
         if let (End::Closed(Some((code, reason))), Some(cell)) = (&end, &cell)
             && client_ends_session(*code)

@@ -164,7 +164,7 @@ fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
         // Absent means this path: most sessions of a hub without an app then share one profile.
         path: (request.path != super::CONNECT_PATH).then(|| request.path.as_str().into()),
         query: request.query.as_deref().map(Into::into),
-        headers: request.headers.clone(),
+        headers: request.headers.iter().collect(),
         protocols: hello.protocols,
         protocol: None,
         language: hello.language.map(Into::into),

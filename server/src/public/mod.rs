@@ -15,10 +15,10 @@ use crate::hub::Hub;
 use crate::telemetry::Rejected;
 use crate::tls::{self, TlsReloader};
 use crate::world::Listener;
+use connection::Worker;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use connection::Worker;
 use stream::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

@@ -155,12 +155,7 @@ fn take_bytes(
 }
 
 /// Counts an app message, or holds it while the session is frozen. Says whether to read on at once.
-pub(super) fn take_message(
-    hub: &Arc<Hub>,
-    conn: &Conn,
-    serving: &mut Serving,
-    message: Message,
-) -> Result<bool, End> {
+pub(super) fn take_message(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, message: Message) -> Result<bool, End> {
     let bytes = message.bytes().len() as u64;
     match serving.cell.receive(hub, conn.id, &message) {
         (Receipt::Counted, has_room) => {
@@ -186,7 +181,7 @@ pub(super) fn take_frame(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, jso
     }
     match frame {
         ClientFrame::Hello(_) => return Err(protocol_error(hub, "hello again: it is said once per connection".into())),
-        ClientFrame::Ack { received } => cell.feed(hub, Event::Acked { conn: conn.id, received }),
+        ClientFrame::Ack { received } => cell.acked(hub, conn.id, received),
         ClientFrame::Ping {} => {
             conn.send(&ServerFrame::Pong {});
         }

@@ -4,9 +4,9 @@
 use super::{Event, ReadError, Reader, Role, frame};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use tokio_tungstenite::tungstenite::protocol::{Role as WsRole, WebSocket, WebSocketConfig};
-use tokio_tungstenite::tungstenite::Message as WsMessage;
 
 const BYTES_MAX: usize = 300;
 
@@ -41,8 +41,10 @@ impl Write for Wire<'_> {
 }
 
 fn tungstenite_says(bytes: &[u8], role: Role) -> Vec<Said> {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(BYTES_MAX)).max_frame_size(Some(BYTES_MAX)).read_buffer_size(64);
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(BYTES_MAX))
+        .max_frame_size(Some(BYTES_MAX))
+        .read_buffer_size(64);
     let role = if role == Role::Server { WsRole::Server } else { WsRole::Client };
     let mut socket = WebSocket::from_raw_socket(Wire(bytes), role, Some(config));
     let mut said = Vec::new();
@@ -57,7 +59,9 @@ fn tungstenite_says(bytes: &[u8], role: Role) -> Vec<Said> {
                 return said;
             }
             Ok(WsMessage::Frame(_)) => continue,
-            Err(WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+            Err(WsError::Protocol(
+                tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => {
                 return said; // All was read.
             }
             Err(error) => {
@@ -193,7 +197,10 @@ fn any_frames_cut_anywhere_say_what_they_say_to_tungstenite() {
 fn a_header_that_is_wrong_is_refused_before_its_payload_comes() {
     let told = |bytes: &[u8]| we_say(bytes, Role::Server, bytes.len());
     assert_eq!(told(&[0x81, 0x05]), [Said::Fault("Received an unmasked frame from client".into())]);
-    assert_eq!(told(&[0x82, 0xfe, 0x01, 0x2d, 0, 0, 0, 0]), [Said::Fault("a message of 301 bytes; at most 300".into())]);
+    assert_eq!(
+        told(&[0x82, 0xfe, 0x01, 0x2d, 0, 0, 0, 0]),
+        [Said::Fault("a message of 301 bytes; at most 300".into())]
+    );
     assert_eq!(told(&[0x82, 0xfe, 0x01, 0x2c, 0, 0, 0, 0]), [], "300 bytes may come");
 }
 

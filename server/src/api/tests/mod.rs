@@ -18,10 +18,10 @@ use crate::hub::{Hub, Parts};
 use crate::keys::{ClusterKeys, PrivateToken, Sealer, TokenMint, fill_random};
 use crate::message::Message;
 use crate::peer::{Own, Peers};
-use crate::store::{DataDir, Limits, Store};
 use crate::public::stream::Stream;
-use crate::ws::Socket;
+use crate::store::{DataDir, Limits, Store};
 use crate::telemetry::Metrics;
+use crate::ws::Socket;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
@@ -98,11 +98,9 @@ async fn bench_in(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateT
 impl Bench {
     /// A session with a connection, as if its client had just been welcomed.
     fn session(&self, id: u128, user: Option<&str>, channels: &[&str]) -> Arc<Cell> {
-        let profile = Profile {
-            user: user.map(Into::into),
-            ..Profile::default()
-        };
+        let profile = Profile { user: user.map(Into::into), ..Profile::default() };
         let conn = self.hub.connect(Socket::new(Stream::Other(Box::new(tokio::io::duplex(1).0))));
+        self.hub.register(conn.clone());
         let mut record = Record::new(Epoch(1), profile);
         record.channels = channels.iter().map(|name| Arc::from(*name)).collect();
         let session = Session::begin(SessionId(id), self.hub.id, record, conn.id, 0, &mut Vec::new());

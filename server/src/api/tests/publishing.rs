@@ -38,12 +38,8 @@ async fn the_senders_bytes_are_kept() {
     bench.publish(r#"{"to":{"all":true},"json":null}"#).await.ok(200);
     bench.publish(r#"{"to":{"all":true},"text":"\u0001ü"}"#).await.ok(200);
     bench.publish(r#"{"to":{"all":true},"base64":"AP8B"}"#).await.ok(200);
-    let expected = [
-        text(r#"{"b" : 1.10,"a":[ 1e2 ],"ü":"\u00fc"}"#),
-        text("null"),
-        text("\u{1}ü"),
-        Message::binary(&[0, 255, 1]),
-    ];
+    let expected =
+        [text(r#"{"b" : 1.10,"a":[ 1e2 ],"ü":"\u00fc"}"#), text("null"), text("\u{1}ü"), Message::binary(&[0, 255, 1])];
     assert_eq!(outbox(&cell), expected);
 }
 

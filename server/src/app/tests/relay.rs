@@ -34,8 +34,7 @@ async fn the_app_sees_the_clients_request_and_chooses_its_subprotocol() {
     let (hub, _dir) = hub(&["--app", &format!("{}/base/", app.url)]).await;
     let profile = Profile {
         protocols: vec!["v2".into(), "chat".into()],
-        headers: [("cookie".to_owned(), "id=7".to_owned()), ("x-forwarded-for".to_owned(), "10.0.0.1".to_owned())]
-            .into(),
+        headers: [("cookie", "id=7"), ("x-forwarded-for", "10.0.0.1")].into_iter().collect(),
         ..Guest::profile()
     };
     let guest = Guest::arrives(&hub, profile).await;
