@@ -124,7 +124,7 @@ fn slot(cell: &Arc<Cell>) -> u64 {
     use crate::hub::conn::Order;
     let conn = cell.lock().conn.clone().expect("it has a connection");
     loop {
-        match conn.next_order().expect("a close is among its orders") {
+        match conn.line().next_order().expect("a close is among its orders") {
             Order::Close(code, why) => {
                 let slot = tidegate_protocol::close::slot_ms(code, &why);
                 return slot.unwrap_or_else(|| panic!("closed with {code} \"{why}\", and no slot"));
