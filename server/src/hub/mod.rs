@@ -34,8 +34,8 @@ use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Left, Link, Session, State};
 use timers::Timers;
-use tombstones::Tombstones;
 use tokio::time::{Duration, Instant};
+use tombstones::Tombstones;
 
 /// One running hub.
 pub struct Hub {
