@@ -196,9 +196,9 @@ pub(super) fn records(data: &[u8]) {
 pub(super) fn record_seeds() -> Vec<Vec<u8>> {
     let mut record = Record::<Message>::new(Epoch(1), Profile { user: Some("ann".into()), ..Profile::default() });
     let limits = tidegate_protocol::replay::ReplayLimits { messages_max: 10, bytes_max: 1000 };
-    record.outbox.push(Message::copied_text("hi"), &limits);
-    record.outbox.push(Message::copied_binary(&[0, 255]), &limits);
-    record.untaken.push_back(Message::copied_text("up"));
+    record.outbox.push(Message::text("hi"), &limits);
+    record.outbox.push(Message::binary(&[0, 255]), &limits);
+    record.untaken.push_back(Message::text("up"));
     record.received = Offset(3);
     record.state = b"state".to_vec();
     record.issue();
