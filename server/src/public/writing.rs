@@ -71,6 +71,10 @@ fn write_messages(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving) -> (bool, 
     let mut inner = cell.lock();
     app::relay(hub, &mut inner);
     let (taken, has_room) = inner.upstream(hub);
+    if taken.is_none() {
+        // Frozen: nothing is acked before it thaws, and a moment that has passed would be waited for in vain.
+        serving.ack_at = None;
+    }
     let ack = taken.filter(|taken| is_ack_due(hub, serving, *taken));
     let mut before = Vec::new();
     if let Some(taken) = ack {
