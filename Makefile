@@ -12,11 +12,11 @@ export npm_config_fund := false
 export npm_config_audit := false
 export npm_config_update_notifier := false
 
-.PHONY: help demo test fuzz setup setup-demo build release sdk lint fmt
+.PHONY: help demo test sim fuzz setup setup-demo build release sdk lint fmt
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "also: make setup · build · lint · fmt"
+	@echo "also: make sim SEEDS=n · sim SEED=n · setup · build · lint · fmt"
 
 demo: setup-demo release sdk
 	@node examples/demo/demo.mjs $(if $(filter-out 0 no false,$(KEEP)),--keep)
@@ -29,6 +29,12 @@ test: setup
 SECONDS ?= 60
 fuzz:
 	@scripts/fuzz.sh "$(SECONDS)" $(TARGET)
+
+# Simulations of whole fleets: so many random seeds, or one seed with its trace (STEPS cuts its schedule short).
+SEEDS ?= 200
+sim:
+	@$(if $(SEED),TIDEGATE_SIM_SEED=$(SEED) $(if $(STEPS),TIDEGATE_SIM_STEPS=$(STEPS)),TIDEGATE_SIM_SEEDS=$(SEEDS) $(if $(BASE),TIDEGATE_SIM_BASE=$(BASE))) \
+		cargo test --quiet --locked -p tidegate-tests --test sim whole_fleets -- --nocapture
 
 # What the demo needs; `setup` adds what only tests need: a browser, two balancers, cargo-deny.
 setup-demo:

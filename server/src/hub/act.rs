@@ -74,7 +74,8 @@ fn one(
         }
         Action::Settle => {
             if let Some(record) = inner.session.record_mut(true) {
-                record.applied = fan.map(|fan| fan.applied()).unwrap_or_default();
+                let ahead = std::mem::take(&mut record.applied);
+                record.applied = fan.map(|fan| fan.leaving_with(ahead)).unwrap_or_default();
             }
             let mut moving = Moving::begun(hub.now(), inner.session.counted().is_some());
             moving.to = inner.session.successor();
@@ -168,6 +169,7 @@ fn came_back(hub: &Arc<Hub>, cell: &Cell, inner: &Inner, predecessor: HubId, gap
 }
 
 fn attach(hub: &Hub, inner: &mut Inner, conn: Arc<Conn>) {
+    hub.said.forget(conn.id);
     inner.connected_at = hub.now();
     inner.active_at = hub.now();
     inner.detached_at = Since::UNSET;

@@ -107,9 +107,16 @@ impl Fan {
         self.applied.remove(&origin);
     }
 
-    /// The vector of stamps, as a snapshot carries it.
-    pub fn applied(&self) -> BTreeMap<String, u64> {
-        self.applied.iter().map(|(origin, n)| (origin.to_string(), *n)).collect()
+    /// The vector of stamps, as the snapshot of a session carries it: what was applied here, and what of
+    /// it the session had already from the hub before and this one has yet to apply (`ahead`).
+    pub fn leaving_with(&self, ahead: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+        let mut vector: BTreeMap<String, u64> =
+            self.applied.iter().map(|(origin, n)| (origin.to_string(), *n)).collect();
+        for (origin, had) in ahead {
+            let n = vector.entry(origin).or_default();
+            *n = had.max(*n);
+        }
+        vector
     }
 
     /// Numbers a message for every session here that it is for; says for how many. A stamp that was
@@ -322,4 +329,32 @@ fn remove(map: &dashmap::DashMap<Arc<str>, std::collections::BTreeSet<SessionId>
 /// Whether a session counts as served for the listing's sake.
 pub fn serves(state: &State<Message>) -> bool {
     matches!(state, State::Serving { .. } | State::Frozen { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_goes_back_before_a_stamp_has_come_here_is_not_given_it_twice() {
+        let ledger = Ledger::new(Incarnation(2), 8, 8 << 10);
+        let mut fan = ledger.lock();
+        let (behind, level, strange) = (Incarnation(7), Incarnation(8), Incarnation(9));
+        fan.baseline(behind, 3);
+        fan.baseline(level, 5);
+        let ahead = [(behind, 4), (level, 5), (strange, 1)].map(|(origin, n)| (origin.to_string(), n));
+        let vector = fan.leaving_with(BTreeMap::from(ahead));
+        for (origin, had) in [(behind, 4), (level, 5), (strange, 1)] {
+            assert_eq!(vector.get(&origin.to_string()), Some(&had), "{origin}: the session has had {had} of it");
+        }
+    }
+
+    #[test]
+    fn what_was_applied_here_since_it_came_counts_for_a_session_that_leaves() {
+        let ledger = Ledger::new(Incarnation(2), 8, 8 << 10);
+        let mut fan = ledger.lock();
+        fan.baseline(Incarnation(7), 9);
+        let vector = fan.leaving_with(BTreeMap::from([(Incarnation(7).to_string(), 4)]));
+        assert_eq!(vector, BTreeMap::from([(Incarnation(7).to_string(), 9)]));
+    }
 }

@@ -8,6 +8,8 @@ pub mod conn;
 pub mod fan;
 pub mod parking;
 mod registry;
+pub mod said;
+mod sweep;
 pub mod timers;
 mod tombstones;
 
@@ -28,11 +30,12 @@ use registry::Registry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+pub use sweep::sweep;
 use tidegate_protocol::id::{ConnectionId, HubId, Incarnation, SessionId};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
-use tidegate_protocol::session::{Event, Left, Link, Session, State};
+use tidegate_protocol::session::{Event, Left, Session, State};
 use timers::Timers;
 use tokio::time::{Duration, Instant};
 use tombstones::Tombstones;
@@ -71,6 +74,8 @@ pub struct Hub {
     pub timers: Timers,
     /// Claims of clients that came here for sessions that live elsewhere.
     pub claims: claims::Claims,
+    /// What clients that return said of themselves.
+    pub said: said::Said,
     cells: Registry<SessionId, Arc<Cell>>,
     conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
@@ -114,6 +119,7 @@ impl Hub {
             index: fan::Index::default(),
             timers: Timers::default(),
             claims: claims::Claims::counting_from(first_claim(&parts.world)),
+            said: said::Said::default(),
             cells: registry::ordered(),
             conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
@@ -220,6 +226,7 @@ impl Hub {
     /// A connection's task has ended.
     pub fn disconnect(self: &Arc<Self>, conn: &Conn, cell: Option<&Arc<Cell>>) {
         self.conns.remove(&conn.id);
+        self.said.forget(conn.id);
         for cell in [conn.end().as_ref(), cell].into_iter().flatten() {
             cell.feed(self, Event::ConnectionLost { conn: conn.id });
         }
@@ -417,60 +424,5 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Looks after connections and numbers once a tick: asks the silent ones, closes the dead ones.
-pub async fn sweep(hub: Arc<Hub>, every: Duration) {
-    const MISSED_MAX: u32 = 3;
-    let mut tick = tokio::time::interval(every);
-    let heartbeat_s = (hub.config.limits.heartbeat_ms / 1000).max(1) as u32;
-    loop {
-        tick.tick().await;
-        let now_s = hub.now_s();
-        for conn in hub.all_connections() {
-            let silent_s = conn.silent_s(now_s);
-            if silent_s < heartbeat_s * (conn.asked() + 1) {
-                continue;
-            }
-            if conn.ask() > MISSED_MAX {
-                conn.close(tidegate_protocol::close::Close::Heartbeat, "nothing heard for three heartbeats");
-            } else {
-                conn.order(conn::Order::Ping);
-            }
-        }
-        hub.gauge();
-        hub.metrics.upkeep();
-    }
-}
-
-impl Hub {
-    fn gauge(self: &Arc<Self>) {
-        use crate::telemetry::SessionPhase as Phase;
-        let mut counts = [0u64; 4];
-        let mut gone = Vec::new();
-        let mut unacked_bytes = 0;
-        for cell in self.all_cells() {
-            let inner = cell.lock();
-            unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
-            match inner.session.state() {
-                State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,
-                State::Serving { .. } => counts[1] += 1,
-                State::Frozen { .. } => counts[2] += 1,
-                State::Copy { .. } => counts[3] += 1,
-                // A copy that was aborted or ran out leaves one of these without a word to anybody.
-                State::Nothing | State::Moved { .. } | State::Ended { .. } => gone.push(cell.id),
-                State::Given { .. } | State::Parked { .. } => {}
-            }
-        }
-        self.bury(gone);
-        for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
-            self.metrics.sessions.of(phase).set(count as f64);
-        }
-        let stats = self.store.stats();
-        self.metrics.sessions.of(Phase::Parked).set(stats.parked as f64);
-        self.metrics.parked_bytes.set(stats.log_bytes as f64);
-        self.metrics.unacked_bytes.set(unacked_bytes as f64);
-        self.metrics.connections.set(self.connection_count() as f64);
     }
 }

@@ -37,11 +37,11 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
     match &hello.token {
         Some(token) => match hub.mint.open(token, hub.unix_ms()) {
             Ok(body) => {
-                if let Some(jwt) = &hello.auth
-                    && let Err(error) = hub.auth.identify(Some(&jwt.0), hub.unix_ms())
-                {
-                    return refuse_auth(hub, conn, &error);
-                }
+                let identity = match hello.auth.as_ref().map(|jwt| hub.auth.identify(Some(&jwt.0), hub.unix_ms())) {
+                    Some(Err(error)) => return refuse_auth(hub, conn, &error),
+                    Some(Ok(identity)) => Some(identity),
+                    None => (!hub.auth.is_needed()).then(Identity::default),
+                };
                 let facts = HelloFacts {
                     serial: body.serial,
                     attempt: hello.attempt,
@@ -49,6 +49,9 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
                     received: hello.received,
                     epoch: hello.epoch,
                 };
+                if let Some(identity) = identity {
+                    hub.said.keep(conn.id, profile(request, hello, identity));
+                }
                 hub.returning(body.session, conn.id, facts, body.hub).await;
             }
             Err(error) => refuse_token(hub, conn, error),
@@ -146,14 +149,14 @@ pub async fn reset(
     hub.metrics.resets.increment(1);
     hub.replaced(replaces);
     conn.send(&ServerFrame::Reset { why: why.into(), replaces });
-    let record = match record {
-        Some(record) => *record,
-        // Nothing is left of the old one, and who it was for is not known any more.
-        None if hub.auth.is_needed() => {
+    let record = match (record, hub.said.take(conn.id)) {
+        (Some(record), _) => *record,
+        // Nothing is left of the old one but what its client said just now.
+        (None, Some(profile)) => Record::new(Epoch(2), profile),
+        (None, None) => {
             conn.close(Close::AuthRequired, "continuity was lost; connect again with hello.auth");
             return;
         }
-        None => Record::new(Epoch(2), Profile::default()),
     };
     start(hub, conn, record, Opening::Reset { replaces, why }).await;
 }

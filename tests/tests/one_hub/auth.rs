@@ -94,3 +94,20 @@ async fn a_session_ends_when_its_jwt_expires() {
     assert_eq!(client.closed().await.0, Some(4522));
     assert_eq!(hub.api.publish(&json!({"user": "ann"}), "too late").await, 0);
 }
+
+#[tokio::test]
+async fn a_client_that_shows_who_it_is_is_reset_and_not_turned_away_when_its_session_died_with_the_hub() {
+    let hub = hub().await;
+    let token = jwt(SECRET, &json!({"sub": "ann", "exp": in_seconds(600), "iss": "tests"}));
+    let welcome = with(&hub, &token).await.expect("welcome").await;
+    hub.kill();
+    let next = hub.setup().start().await;
+    let mut client = RawClient::open(&next.url("/connect")).await;
+    let hello =
+        json!({"type": "hello", "token": welcome["token"], "auth": token, "try": 2, "old": "lost", "received": 0});
+    client.frame(&hello).await;
+    assert_eq!(client.expect("reset").await["replaces"], welcome["session"]);
+    assert_ne!(client.expect("welcome").await["session"], welcome["session"], "a new session takes its place");
+    assert_eq!(next.api.publish(&json!({"user": "ann"}), "still ann").await, 1);
+    assert_eq!(client.expect_text().await, "still ann");
+}

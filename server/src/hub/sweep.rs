@@ -1,0 +1,62 @@
+//! What is looked after once a tick: silent connections, tombstones that nobody reported, and the gauges.
+
+use super::Hub;
+use super::conn::Order;
+use std::sync::Arc;
+use tidegate_protocol::session::{Link, State};
+use tokio::time::Duration;
+
+/// Looks after connections and numbers once a tick: asks the silent ones, closes the dead ones.
+pub async fn sweep(hub: Arc<Hub>, every: Duration) {
+    const MISSED_MAX: u32 = 3;
+    let mut tick = tokio::time::interval(every);
+    let heartbeat_s = (hub.config.limits.heartbeat_ms / 1000).max(1) as u32;
+    loop {
+        tick.tick().await;
+        let now_s = hub.now_s();
+        for conn in hub.all_connections() {
+            let silent_s = conn.silent_s(now_s);
+            if silent_s < heartbeat_s * (conn.asked() + 1) {
+                continue;
+            }
+            if conn.ask() > MISSED_MAX {
+                conn.close(tidegate_protocol::close::Close::Heartbeat, "nothing heard for three heartbeats");
+            } else {
+                conn.order(Order::Ping);
+            }
+        }
+        hub.gauge();
+        hub.metrics.upkeep();
+    }
+}
+
+impl Hub {
+    fn gauge(self: &Arc<Self>) {
+        use crate::telemetry::SessionPhase as Phase;
+        let mut counts = [0u64; 4];
+        let mut gone = Vec::new();
+        let mut unacked_bytes = 0;
+        for cell in self.all_cells() {
+            let inner = cell.lock();
+            unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
+            match inner.session.state() {
+                State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,
+                State::Serving { .. } => counts[1] += 1,
+                State::Frozen { .. } => counts[2] += 1,
+                State::Copy { .. } => counts[3] += 1,
+                // A copy that was aborted or ran out leaves one of these without a word to anybody.
+                State::Nothing | State::Moved { .. } | State::Ended { .. } => gone.push(cell.id),
+                State::Given { .. } | State::Parked { .. } => {}
+            }
+        }
+        self.bury(gone);
+        for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
+            self.metrics.sessions.of(phase).set(count as f64);
+        }
+        let stats = self.store.stats();
+        self.metrics.sessions.of(Phase::Parked).set(stats.parked as f64);
+        self.metrics.parked_bytes.set(stats.log_bytes as f64);
+        self.metrics.unacked_bytes.set(unacked_bytes as f64);
+        self.metrics.connections.set(self.connection_count() as f64);
+    }
+}

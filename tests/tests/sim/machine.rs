@@ -1,0 +1,145 @@
+//! One hub's machine: a disk that outlives the process, and the process, which is the server crate itself.
+
+use crate::chance::Chance;
+use crate::net::{self, SimWorld};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tidegate::config::Config;
+use tidegate::hub::Hub;
+use tidegate::keys::{ClusterKeys, Sealer};
+use tidegate::run::Start;
+use tidegate::store::faulty::{FaultyDisk, Survives};
+use tidegate::store::{Limits, Store, Writer, next_incarnation};
+use tidegate::world::World;
+use tidegate_protocol::id::{HubId, Incarnation};
+use tokio::sync::Notify;
+
+pub(crate) const PUBLIC_PORT: u16 = 8080;
+pub(crate) const PRIVATE_PORT: u16 = 8081;
+
+/// What outlives the processes of a hub, and the one that runs now.
+pub(crate) struct Machine {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    argv: Vec<OsString>,
+    id: HubId,
+    chance: Mutex<Chance>,
+    fsync_ms_max: u64,
+    disk: Mutex<Arc<FaultyDisk>>,
+    last_run: Mutex<Option<Incarnation>>,
+    live: Mutex<Option<Arc<Hub>>>,
+    /// SIGTERM, and the second one.
+    pub(crate) terminate: Notify,
+    pub(crate) hurry: Notify,
+    exited: AtomicBool,
+    /// Why it could not start, if it could not.
+    failed: Mutex<Option<String>>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    pub(crate) fn new(seed: u64, index: usize, argv: Vec<String>, fsync_ms_max: u64) -> Arc<Self> {
+        let name = format!("hub-{index}");
+        let mut chance = Chance::part(seed, &name);
+        Arc::new(Self {
+            index,
+            argv: argv.into_iter().map(OsString::from).collect(),
+            id: HubId(chance.next()),
+            chance: Mutex::new(chance),
+            fsync_ms_max,
+            disk: Mutex::default(),
+            last_run: Mutex::default(),
+            live: Mutex::default(),
+            terminate: Notify::new(),
+            hurry: Notify::new(),
+            exited: AtomicBool::new(false),
+            failed: Mutex::default(),
+            name,
+        })
+    }
+
+    /// The hub that runs, if one does.
+    pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
+        lock(&self.live).clone()
+    }
+
+    /// Whether the process ended by itself since it was started.
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::Relaxed)
+    }
+
+    /// Why the last process could not start; told once.
+    pub(crate) fn failure(&self) -> Option<String> {
+        lock(&self.failed).take()
+    }
+
+    pub(crate) fn disk(&self) -> Arc<FaultyDisk> {
+        lock(&self.disk).clone()
+    }
+
+    /// The process is gone; this is what its disk holds for the next one.
+    pub(crate) fn gone(&self, survives: Survives) {
+        *lock(&self.live) = None;
+        let mut disk = lock(&self.disk);
+        let next = disk.reboot(survives);
+        *disk = Arc::new(next);
+    }
+
+    /// The process: opens its disk, listens, serves until it is told to stop, hands over or parks, and ends.
+    pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
+        self.exited.store(false, Ordering::Relaxed);
+        match self.start().await {
+            Ok(hub) => {
+                *lock(&self.live) = Some(hub.clone());
+                self.terminate.notified().await;
+                tidegate::run::stop(&hub, self.hurry.notified()).await;
+                *lock(&self.live) = None;
+            }
+            // Its disk refuses: a process says so and ends, and somebody starts the next one.
+            Err(error) => *lock(&self.failed) = Some(error.to_string()),
+        }
+        self.exited.store(true, Ordering::Relaxed);
+        // Whoever runs the machine sees that, and takes the rest of the process away.
+        std::future::pending().await
+    }
+
+    async fn start(&self) -> turmoil::Result<Arc<Hub>> {
+        let config = Config::read(&self.argv, &|_| None).map_err(|error| format!("{error:?}"))?;
+        let chance = Chance::new(lock(&self.chance).next());
+        let world: World = Arc::new(SimWorld::new(chance));
+        let incarnation = {
+            let mut last = lock(&self.last_run);
+            let next = next_incarnation(*last, net::unix_ms(), &mut |bytes: &mut [u8]| world.fill_random(bytes));
+            *last = Some(next);
+            next
+        };
+        let keys = ClusterKeys::from_secrets([b"one key for all hubs of this sea".to_vec()]).in_world(&world);
+        let mut disk_chance = Chance::new(lock(&self.chance).next());
+        let slowest = self.fsync_ms_max;
+        let writer = Writer::Task(Box::new(move || Duration::from_millis(disk_chance.between(0, slowest))));
+        let disk = lock(&self.disk).clone();
+        let (store, _) = Store::open_with(disk, Arc::new(Sealer::new(&keys)), Limits::default(), writer)?;
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let start = Start {
+            public: world.listen(any(PUBLIC_PORT)).await?,
+            private: world.listen(any(PRIVATE_PORT)).await?,
+            id: self.id,
+            incarnation,
+            public_tls: None,
+            private_tls: None,
+            private_token: None,
+            reports: None,
+            world,
+            keys,
+            store,
+            config,
+        };
+        Ok(start.run()?)
+    }
+}
