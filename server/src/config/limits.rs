@@ -4,6 +4,7 @@
 use super::value;
 use clap::Args;
 use serde::Serialize;
+use std::sync::OnceLock;
 
 /// Descriptors that are not for sessions: listeners, the log of parked sessions, peers, the app's
 /// events, metrics, files being reread.
@@ -195,10 +196,11 @@ impl Limits {
     }
 }
 
-/// How many files this process may have open at a time, as Linux tells it; `None` elsewhere.
+/// How many files this process may have open at a time, as Linux tells it; `None` elsewhere. Asked once:
+/// each new connection wants to know, and the system takes longer to say it than to accept one.
 pub fn descriptor_limit() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/self/limits").ok()?;
-    soft_open_files(&table)
+    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+    *LIMIT.get_or_init(|| soft_open_files(&std::fs::read_to_string("/proc/self/limits").ok()?))
 }
 
 fn soft_open_files(table: &str) -> Option<u64> {
