@@ -9,7 +9,7 @@ use tidegate_protocol::control::{
     DrainReport, DrainRequest, DrainStatus, HubInfo, PlanAnswer, Problem, SessionInfo, SessionsPage,
 };
 use tidegate_protocol::drain::{Facts, Plan};
-use tidegate_protocol::frame::{ClientFrame, ServerFrame, Text, escape, sort};
+use tidegate_protocol::frame::{ClientFrame, NUMBER_MAX, ServerFrame, Text, escape, sort};
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::position::Millis;
 
@@ -97,7 +97,11 @@ pub(super) fn client_machine(data: &[u8]) {
                     dialled = conn.0;
                     assert!(url.is_none_or(|url| settings.may_follow(&url)), "it never leaves its host or TLS");
                 }
-                Action::Send(_, frame) => assert!(ClientFrame::decode(&frame.encode()[1..]).is_ok(), "{frame:?}"),
+                Action::Send(_, frame) => {
+                    // A hub that counts beyond what a frame may carry gets its own number back.
+                    let is_beyond = client.received().0 > NUMBER_MAX;
+                    assert!(is_beyond || ClientFrame::decode(&frame.encode()[1..]).is_ok(), "{frame:?}");
+                }
                 Action::Close(_, code, reason) => assert!(code >= 1000 && close::reason(&reason).len() <= 123),
                 Action::Message(..) | Action::Deliver(_) | Action::Report(_) => {}
             }
