@@ -122,10 +122,11 @@ async fn the_apps_code_and_reason_reach_the_client_after_the_apps_last_message()
     assert_eq!(guest.hears().await, Message::text("last"));
     assert!(guest.cell.next_for(guest.conn.id, hub.now()).is_none(), "nothing more was said");
     until("the session is over", || guest.is_ended()).await;
-    match {
+    let orders = {
         let mut line = guest.conn.line();
         (line.next_order(), line.next_order())
-    } {
+    };
+    match orders {
         (Some(Order::Frame(bye)), Some(Order::Close(code, reason))) => {
             assert_eq!(bye, "\u{1}{\"type\":\"bye\",\"code\":4321,\"reason\":\"closing time\"}");
             assert_eq!((code, reason.as_ref()), (4321, "closing time"));
