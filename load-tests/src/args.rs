@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::compare::CompareArgs;
 use crate::drain::{self, DrainArgs};
 use crate::report::OutputArgs;
 use crate::scenario::broadcast::BroadcastArgs;
@@ -52,6 +53,11 @@ A full listen queue (ListenOverflows) refuses the run: the kernel then makes cli
 const RELAY_ABOUT: &str = "Without --rate it is a closed loop: each session sends the next message when the last is back, which finds the most that \
 can pass and the processor time of one. With --rate it is an open loop: each message is due at its time and its way counts \
 from there, so a stall of the hub is seen by every message that was due in it.";
+
+const COMPARE_ABOUT: &str = "Starts Tidegate and the peer anew for each run, in the order ours, theirs, theirs, ours, so that what drifts weighs \
+on both alike, and tells the median of the pairs' own ratios with a 95 % interval (bootstrap). Below 1, Tidegate needs less.\n\n\
+Peers: baseline (the plain axum hub, load-tests/baseline), ws (Node; `npm ci --prefix load-tests/peers/ws`), nchan; for what is \
+relayed haproxy and nginx, before the same echo app. Debian's packages are installed when missing and this runs as root.";
 
 /// A scenario for thin clients: whom, what, and where the report goes.
 #[derive(Debug, Args)]
@@ -106,6 +112,12 @@ pub(crate) enum Scenario {
     /// Send numbered messages both ways through a drain; count every loss, duplicate and reordering.
     #[command(long_about = drain::ABOUT)]
     Drain(DrainArgs),
+    /// Play one scenario against Tidegate and a peer in turn; tell the ratio with its spread.
+    #[command(long_about = COMPARE_ABOUT, after_help = "Examples:\n  \
+        tidegate-load compare broadcast --peer nchan --start target/release/tidegate -- --clients 18000\n  \
+        tidegate-load compare idle --peer ws --start target/release/tidegate --pairs 3 -- --from 2000 --to 18000\n  \
+        tidegate-load compare relay --peer haproxy --start target/release/tidegate -- --sessions 64 --time 5s")]
+    Compare(CompareArgs),
     /// Be an app that sends every message back, on a free port of 127.0.0.1 that the ready line names.
     EchoApp,
     /// Be a generator for another run of this program; orders come on stdin.
@@ -184,6 +196,7 @@ mod tests {
             ("tidegate-load storm --help", ["listen queue", "--count 18000"]),
             ("tidegate-load churn --help", ["as many come", "--rate 1000"]),
             ("tidegate-load slow --help", ["stop reading", "--stalled 50"]),
+            ("tidegate-load compare --help", ["ours, theirs, theirs, ours", "--peer nchan"]),
             ("tidegate-load relay --help", ["closed loop", "--echo-app"]),
         ] {
             let help = error(line);

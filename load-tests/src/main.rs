@@ -3,15 +3,18 @@
 //! ```text
 //! main ── args ──┬── scenario ── thin       thin clients by the thousand: idle, connect, broadcast, …
 //!                │        └───── target     whom: a hub, a hub started for the run, any WebSocket server
+//!                ├── compare ── peers      the same scenario against others, in turn
 //!                ├── drain                  clients over the protocol's own machine, each with an account
 //!                ├── measure                the machine read, the run judged
 //!                └── report                 told as a table, JSON, a page
 //! ```
 
 mod args;
+mod compare;
 mod drain;
 mod hub_api;
 mod measure;
+mod peers;
 mod progress;
 mod report;
 mod scenario;
@@ -54,6 +57,7 @@ async fn run(scenario: Scenario) -> ExitCode {
             Scenario::Churn(args) => thin("churn", &args, scenario::churn::measure).await,
             Scenario::Slow(args) => thin("slow", &args, scenario::slow::measure).await,
             Scenario::Relay(args) => thin("relay", &args, scenario::relay::measure).await,
+            Scenario::Compare(args) => compare(&args).await,
             Scenario::Drain(args) => drain::run(args).await,
             Scenario::Generator | Scenario::EchoApp => Ok(true),
         }
@@ -77,6 +81,14 @@ async fn thin<T: Args>(
     drop(progress);
     server.end().await;
     report::finish(name, findings?, &args.out, &began)
+}
+
+async fn compare(args: &compare::CompareArgs) -> Result<bool, String> {
+    let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut progress = Progress::new();
+    let findings = compare::measure(args, &mut progress).await;
+    drop(progress);
+    report::finish("compare", findings?, &args.out, &began)
 }
 
 fn told(outcome: Result<bool, String>) -> ExitCode {

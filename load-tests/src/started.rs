@@ -14,13 +14,18 @@ use tokio::time::timeout;
 /// How long a program may take to say that it is ready.
 const READY_WAIT: Duration = Duration::from_secs(20);
 
+/// How long a program may take to end by itself.
+const END_WAIT: Duration = Duration::from_millis(500);
+
 /// A running program that ends with this value. Dropping it kills it.
 pub(crate) struct Started {
     child: Child,
     /// Kept, so that the program never writes into a closed pipe.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
     /// Directories that it uses.
     _data: Vec<TempDir>,
+    /// Whether it leads a process group of its own, which ends with it.
+    leads: bool,
     /// Its process.
     pub(crate) pid: u32,
     /// What it said when it was ready.
@@ -106,12 +111,46 @@ impl Started {
             .ok()
             .filter(|ready: &Ready| ready.event == "ready")
             .ok_or_else(|| format!("{shown} began with \"{}\" instead of its ready line", line.trim()))?;
-        Ok(Self { child, _stdout: stdout, _data: data, pid, ready })
+        Ok(Self { child, _stdout: Some(stdout), _data: data, leads: false, pid, ready })
+    }
+
+    /// Starts a program that says nothing when it is ready.
+    ///
+    /// # Errors
+    /// In words: it could not be started.
+    pub(crate) fn silent(program: &Path, args: Vec<String>, data: TempDir) -> Result<Self, String> {
+        let shown = program.display();
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("{shown}: {error}"))?;
+        let pid = child.id().ok_or_else(|| format!("{shown} ended at once"))?;
+        Ok(Self { child, _stdout: None, _data: vec![data], leads: true, pid, ready: Ready::default() })
     }
 
     /// Ends it; what it held was only there to be measured.
     pub(crate) async fn end(mut self) {
-        // It may have ended by itself; there is nothing to keep either way.
-        let _ = self.child.kill().await;
+        // An order to end first: nginx ends its workers then. It may have ended by itself, too.
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        if timeout(END_WAIT, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // A master that is killed leaves its workers behind.
+        if self.leads
+            && let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
     }
 }

@@ -16,5 +16,5 @@ mod slope;
 pub(crate) use cpu::{Cpu, Used, cpu_of};
 pub(crate) use gates::{About, Gates, Watch};
 pub(crate) use memory::settled_pss;
-pub(crate) use ratio::median;
+pub(crate) use ratio::{median, paired};
 pub(crate) use slope::{Line, Point, steps};

@@ -105,6 +105,13 @@ pub(crate) struct Findings {
     pub(crate) faults: Vec<String>,
 }
 
+impl Findings {
+    /// The value of a figure.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.name == name)?.value
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
