@@ -188,6 +188,19 @@ impl Server {
         }
     }
 
+    /// Sends one text to everybody on every hub of the fleet.
+    ///
+    /// # Errors
+    /// As [`Server::publish`]; or a hub of the fleet did not answer.
+    pub(crate) async fn publish_everywhere(&self, text: &str) -> Result<(), String> {
+        let answer: serde_json::Value =
+            self.api()?.post("/v1/publish", &json!({ "to": { "all": true }, "text": text })).await?;
+        match answer["unreachable"].as_array() {
+            Some(silent) if !silent.is_empty() => Err(format!("a publish did not reach {silent:?}")),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends what was started for it.
     pub(crate) async fn end(self) {
         for started in self.started.into_iter().chain(self.apps) {

@@ -70,6 +70,8 @@ struct Driver {
     down: Seen,
     declared: u64,
     sum: Option<AppSum>,
+    /// Whether it was ordered to move.
+    ordered: bool,
     hello_at: Option<Instant>,
     lost_at: Option<Instant>,
     last_why: String,
@@ -95,6 +97,7 @@ pub(crate) async fn run(
         down: Seen::default(),
         declared: 0,
         sum: None,
+        ordered: false,
         hello_at: None,
         lost_at: None,
         last_why: String::new(),
@@ -174,6 +177,7 @@ impl Driver {
     fn enter(&mut self, stage: Stage) {
         match stage {
             Stage::Joining => {}
+            Stage::Traffic if self.outcome.index % 100 >= self.plan.talking => {}
             Stage::Traffic => {
                 // Spread over one interval, so that the clients do not all send in the same instant.
                 let part = (self.outcome.index % 64) as u32;
@@ -202,7 +206,10 @@ impl Driver {
                 self.sum.is_some()
             }
             App::Echo => self.down.received() + self.declared >= self.outcome.sent_up,
-            App::None => self.machine.unacked().iter().next().is_none(),
+            App::None => {
+                let pushed = self.pulse.pushed.load(Relaxed);
+                self.machine.unacked().iter().next().is_none() && self.down.received() + self.declared >= pushed
+            }
         };
         if complete {
             self.outcome.answered = true;
@@ -228,7 +235,13 @@ impl Driver {
             Happening::Text(text) => match sort(&text) {
                 Text::App(message) => self.step(Event::App(conn, message.to_owned())),
                 Text::Frame(json) => match ServerFrame::decode(json) {
-                    Ok(frame) => self.step(Event::Frame(conn, frame)),
+                    Ok(frame) => {
+                        // What a hub says once more while it closes is the same order.
+                        if matches!(frame, ServerFrame::Move { .. }) && !std::mem::replace(&mut self.ordered, true) {
+                            self.pulse.released.note(self.plan.start.elapsed());
+                        }
+                        self.step(Event::Frame(conn, frame));
+                    }
                     Err(error) => {
                         self.outcome.account.faults.push(format!("the hub sent a frame we cannot read: {error}"));
                         self.duty = Duty::Done;
@@ -256,6 +269,9 @@ impl Driver {
             }
             Action::Send(conn, frame) => {
                 if matches!(frame, ClientFrame::Hello(_)) {
+                    if self.outcome.first_hub.is_some() {
+                        self.pulse.arrived.note(self.plan.start.elapsed());
+                    }
                     self.hello_at = Some(Instant::now());
                 }
                 self.write(conn, frame.encode());
@@ -279,7 +295,9 @@ impl Driver {
 
     fn delivered(&mut self, text: &str) {
         match (Line::parse(text), self.plan.app) {
-            (Some(Line::Down(n)), App::Kitchen) | (Some(Line::Echo(n)), App::Echo) => {
+            (Some(Line::Down(n)), App::Kitchen)
+            | (Some(Line::Echo(n)), App::Echo)
+            | (Some(Line::Push(n)), App::None) => {
                 if self.outcome.received_down == 0 {
                     self.pulse.flowing.fetch_add(1, Relaxed);
                 }
@@ -305,11 +323,13 @@ impl Driver {
             Report::Moved { .. } => {
                 self.outcome.moves += 1;
                 self.pulse.changed.fetch_add(1, Relaxed);
+                self.pulse.welcomed.note(self.plan.start.elapsed());
                 self.measure_gap(self.hello_at);
             }
             Report::Resumed { .. } => {
                 self.outcome.resumes += 1;
                 self.pulse.changed.fetch_add(1, Relaxed);
+                self.pulse.welcomed.note(self.plan.start.elapsed());
                 self.measure_gap(self.lost_at);
             }
             Report::Reconnecting { .. } => self.lost_at = Some(Instant::now()),
@@ -351,7 +371,10 @@ impl Driver {
             // Without the app's word nothing is proved and nothing is claimed: `answered` is false.
             (App::Kitchen, None, 0) => Account::default(),
             (App::Echo, _, 0) => reconcile_echo(sent, &self.down, self.declared),
-            (App::None, _, 0) => reconcile_acks(sent, self.machine.unacked().iter().count() as u64),
+            (App::None, _, 0) => {
+                let unacked = self.machine.unacked().iter().count() as u64;
+                reconcile_acks(sent, unacked, self.pulse.pushed.load(Relaxed), &self.down, self.declared)
+            }
         };
         let faults = std::mem::take(&mut self.outcome.account.faults);
         self.outcome.account = account;

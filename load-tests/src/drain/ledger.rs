@@ -69,6 +69,8 @@ pub(crate) enum Line {
     Down(u64),
     /// `u <n>`: our own message, from an app that only echoes.
     Echo(u64),
+    /// `p <n>`: a numbered message from the hub's API to everybody.
+    Push(u64),
     /// `sum …`.
     Sum(AppSum),
 }
@@ -83,6 +85,7 @@ impl Line {
         match (kind, &numbers[..]) {
             ("d", [m, _]) if *m > 0 => Some(Self::Down(*m)),
             ("u", [n]) if *n > 0 => Some(Self::Echo(*n)),
+            ("p", [n]) if *n > 0 => Some(Self::Push(*n)),
             ("sum", &[received, first_missing, duplicated, reordered, sent]) => {
                 Some(Self::Sum(AppSum { received, first_missing, duplicated, reordered, sent }))
             }
@@ -159,10 +162,13 @@ pub(crate) fn reconcile_echo(sent_up: u64, echoed: &Seen, declared: u64) -> Acco
     account
 }
 
-/// Without an app: what the hub has not acked in the end is lost.
-pub(crate) fn reconcile_acks(sent_up: u64, unacked: u64) -> Account {
+/// Without an app: what the hub has not acked in the end is lost, and so is what was pushed to everybody
+/// and did not come.
+pub(crate) fn reconcile_acks(sent_up: u64, unacked: u64, pushed: u64, down: &Seen, declared: u64) -> Account {
     let mut account = Account::default();
     account.add("up", unacked, 0, 0, sent_up, Some(sent_up - unacked + 1));
+    let lost = pushed.saturating_sub(down.received()).saturating_sub(declared);
+    account.add("down", lost, down.duplicated, down.reordered, pushed, down.first_missing());
     account
 }
 
@@ -231,14 +237,22 @@ mod tests {
     #[test]
     fn an_echo_accounts_for_both_ways_and_acks_for_the_way_up() {
         assert_eq!(reconcile_echo(3, &seen([1, 2]), 0).lost, 1);
-        assert_eq!(reconcile_acks(3, 0), Account::default());
-        assert_eq!(reconcile_acks(3, 2).faults, ["up: 2 of 3 lost, first number 2"]);
+        assert_eq!(reconcile_acks(3, 0, 0, &seen([]), 0), Account::default());
+        assert_eq!(reconcile_acks(3, 2, 0, &seen([]), 0).faults, ["up: 2 of 3 lost, first number 2"]);
+    }
+
+    #[test]
+    fn a_push_to_everybody_that_did_not_come_is_a_loss_and_a_declared_one_is_not() {
+        assert_eq!(reconcile_acks(0, 0, 4, &seen([1, 3, 4]), 0).faults, ["down: 1 of 4 lost, first number 2"]);
+        assert_eq!(reconcile_acks(0, 0, 4, &seen([1, 3, 4]), 1).lost, 0);
+        assert_eq!(reconcile_acks(0, 0, 2, &seen([1, 2, 2]), 0).duplicated, 1);
     }
 
     #[test]
     fn only_the_agreed_lines_are_read() {
         assert_eq!(Line::parse("d 3 17"), Some(Line::Down(3)));
         assert_eq!(Line::parse("u 4"), Some(Line::Echo(4)));
+        assert_eq!(Line::parse("p 9"), Some(Line::Push(9)));
         assert_eq!(Line::parse("sum 5 0 0 0 9"), Some(Line::Sum(sum(5, 0, 0, 0, 9))));
         for wrong in ["", "d", "d 1", "d 0 1", "d x 1", "sum 1 2 3", "hello", "d 1 1 1", "d -1 0"] {
             assert_eq!(Line::parse(wrong), None, "{wrong:?} is no line of the ledger");

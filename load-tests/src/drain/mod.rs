@@ -2,8 +2,12 @@
 
 mod args;
 mod client;
+mod fleet;
 mod ledger;
+mod staged;
 mod swarm;
+mod timeline;
+mod told;
 mod verdict;
 mod wire;
 
@@ -13,6 +17,7 @@ use crate::progress::Progress;
 use crate::report::say;
 use crate::target::token;
 pub(crate) use args::{ABOUT, DrainArgs};
+use http::Uri;
 use std::time::{Duration, SystemTime};
 use swarm::{App, Plan, Pulse, Swarm};
 use tidegate_protocol::client::Settings;
@@ -35,17 +40,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// # Errors
 /// In words: what made the run impossible.
 pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
+    if let Some(program) = &args.start {
+        return staged::run(&args, program).await;
+    }
+    let (Some(hub), Some(private)) = (&args.hub, &args.private) else {
+        return Err("give --hub with --private, or --start".to_owned());
+    };
     let give_up = Instant::now() + args.give_up_after;
     let mut progress = Progress::new();
-    let api = HubApi::new(args.private.clone(), token(args.private_token_file.as_ref())?);
+    let api = HubApi::new(private.clone(), token(args.private_token_file.as_ref())?);
     let before = api.status(0, Duration::ZERO).await?;
     if before.phase != Phase::Serving {
         return Err(format!("the hub is {} already: cancel that drain first, or wait for it", before.phase.as_str()));
     }
     let before = api.report().await?.map(|report| report.drain);
 
-    let mut swarm = Swarm::new(plan(&args));
-    progress.step(&format!("connecting {} clients to {}", args.clients, args.hub));
+    let mut swarm = Swarm::new(plan(&args, hub));
+    progress.step(&format!("connecting {} clients to {hub}", args.clients));
     tell(&mut progress, &swarm.pulse.clone(), give_up, "to connect", swarm.join()).await??;
     tell(&mut progress, &swarm.pulse.clone(), give_up, "to see messages flow", swarm.start_traffic()).await??;
     let traffic_until = Instant::now() + args.duration;
@@ -73,13 +84,15 @@ pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
     Ok(verdict.is_clean())
 }
 
-fn plan(args: &DrainArgs) -> Plan {
-    let home = with_path(&args.hub, if args.app == App::Kitchen { "/ledger" } else { "/connect" });
+fn plan(args: &DrainArgs, hub: &Uri) -> Plan {
+    let app = if args.start.is_some() { App::None } else { args.app };
+    let home = with_path(hub, if app == App::Kitchen { "/ledger" } else { "/connect" });
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |age| age.as_nanos() as u64);
     Plan {
         settings: Settings { foreign_hosts: args.foreign_hosts, ..Settings::new(home.to_string()) },
         home,
-        app: args.app,
+        app,
+        talking: if args.start.is_some() { args.talking as usize } else { 100 },
         interval: Duration::from_secs_f64(1.0 / args.rate),
         clients: args.clients as usize,
         connecting_max: args.connecting as usize,

@@ -1,6 +1,7 @@
 //! All clients of one run: started with care for the listener, told together what to do, counted.
 
 use super::client::{self, Outcome};
+use super::timeline::Course;
 use http::Uri;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) home: Uri,
     /// What answers.
     pub(crate) app: App,
+    /// So many of 100 clients send messages; the others only receive.
+    pub(crate) talking: usize,
     /// Between two messages of one client.
     pub(crate) interval: Duration,
     /// How many clients.
@@ -85,8 +88,18 @@ pub(crate) enum Stage {
 }
 
 /// Live figures, for people to look at; the verdict comes from the outcomes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pulse {
+    /// When the clients' clock began.
+    pub(crate) start: Instant,
+    /// Orders to move, as they were received.
+    pub(crate) released: Course,
+    /// Hellos on a second connection, as they were sent.
+    pub(crate) arrived: Course,
+    /// Welcomes on another connection than the first, as they were received.
+    pub(crate) welcomed: Course,
+    /// Numbered messages from the API that went to everybody.
+    pub(crate) pushed: AtomicU64,
     /// Clients with a session.
     pub(crate) joined: AtomicUsize,
     /// Clients that have received something.
@@ -104,6 +117,23 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
+    fn new(start: Instant) -> Self {
+        Self {
+            start,
+            released: Course::default(),
+            arrived: Course::default(),
+            welcomed: Course::default(),
+            pushed: AtomicU64::new(0),
+            joined: AtomicUsize::new(0),
+            flowing: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            changed: AtomicUsize::new(0),
+            resets: AtomicUsize::new(0),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+        }
+    }
+
     /// One line of figures.
     pub(crate) fn line(&self) -> String {
         let joined = self.joined.load(Relaxed);
@@ -129,7 +159,8 @@ impl Swarm {
     /// A swarm without clients yet.
     pub(crate) fn new(plan: Plan) -> Self {
         let (stage, _) = watch::channel(Stage::Joining);
-        Self { plan: Arc::new(plan), pulse: Arc::default(), stage, tasks: JoinSet::new() }
+        let pulse = Arc::new(Pulse::new(plan.start));
+        Self { plan: Arc::new(plan), pulse, stage, tasks: JoinSet::new() }
     }
 
     /// Starts all clients, never too many at once, and waits until each has a session.
@@ -225,6 +256,7 @@ mod tests {
             settings: Settings::new("ws://127.0.0.1:8080/ledger?a=1"),
             home: Uri::from_static("ws://127.0.0.1:8080/ledger?a=1"),
             app: App::Kitchen,
+            talking: 100,
             interval: Duration::from_secs(1),
             clients: 1,
             connecting_max: 1,

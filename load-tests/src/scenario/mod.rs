@@ -6,7 +6,7 @@ pub(crate) mod churn;
 pub(crate) mod connect;
 mod growth;
 pub(crate) mod idle;
-mod live;
+pub(crate) mod live;
 pub(crate) mod relay;
 pub(crate) mod slow;
 mod stage;
