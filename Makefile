@@ -1,5 +1,6 @@
 # make demo    builds everything and shows a drain of 500 live users, in under two minutes after the build
 # make demo KEEP=1   the same two hubs and kitchens, left running: open the page and drain by hand
+# make bench   measures all of load-tests/README.md beside the peers; JSON and pages go to target/bench
 # make test    all checks and tests; the last line is "N passed, N failed"
 # make fuzz    every target under libFuzzer, a minute each   (SECONDS=600  TARGET=connection)
 #
@@ -12,7 +13,7 @@ export npm_config_fund := false
 export npm_config_audit := false
 export npm_config_update_notifier := false
 
-.PHONY: help demo test sim fuzz setup setup-demo build release sdk lint fmt
+.PHONY: help demo test bench sim fuzz setup setup-demo build release sdk lint fmt
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -48,6 +49,11 @@ build: setup-demo sdk
 
 release:
 	cargo build --release --locked --bin tidegate --bin tidegate-hook --bin tidegate-load --bin tidegate-kitchen
+
+bench: release
+	cargo build --release --locked -p tidegate-load-baseline
+	npm ci --silent --prefix load-tests/peers/ws
+	@load-tests/bench.sh
 
 sdk: setup-demo
 	@cd client-sdk-js && npm run --silent build

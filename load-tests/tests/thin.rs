@@ -112,3 +112,24 @@ async fn messages_pass_the_hub_to_an_app_and_back_in_both_loops() {
     let open = run("relay --echo-app --sessions 8 --time 2s --warm-up 0s --rate 100 --payload 1024").await;
     assert_eq!(open["echoes_per_s"].as_f64().map(f64::round), Some(100.0), "each that was due was sent and came back");
 }
+
+#[tokio::test]
+async fn a_drain_of_our_own_two_hubs_moves_everybody_and_tells_its_course() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("drain.json");
+    let line = format!(
+        "drain --clients 60 --rate 2 --push-rate 4 --notice 500ms --window 2s --drain-settle 5s --deadline 30s --json {}",
+        json.display()
+    );
+    let answer = run(&line).await;
+    assert_eq!((&answer["users"], &answer["moved"]), (&60.into(), &60.into()), "{answer}");
+    for none in ["lost", "duplicated", "reordered", "unsettled", "resets", "forced"] {
+        assert_eq!(answer[none], 0, "{none} in {answer}");
+    }
+    above_zero(&answer, &["messages_up", "messages_down", "drain_ms", "planned_peak_per_s", "live_ms_p99_during"]);
+    let peak = answer["arrived_peak_per_s"].as_u64().unwrap();
+    assert!((1..=60).contains(&peak), "{answer}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let moved = report["charts"][0]["series"][1]["points"].as_array().unwrap().last().unwrap();
+    assert_eq!(moved[1].as_f64(), Some(60.0), "all sessions are on the successor in the end: {moved}");
+}

@@ -235,6 +235,11 @@ mod tests {
         assert_eq!(source(far, 0, 0), None, "only loopback has addresses to choose from");
     }
 
+    #[test]
+    fn a_connection_is_a_socket_and_next_to_nothing_else() {
+        assert!(size_of::<Option<Conn>>() <= 128, "{} bytes", size_of::<Option<Conn>>());
+    }
+
     fn three(a: &str, b: &str, c: &str) -> (String, String, String) {
         (a.to_owned(), b.to_owned(), c.to_owned())
     }
