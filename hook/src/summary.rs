@@ -47,8 +47,13 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
         clients.notified, clients.ready, clients.busy, clients.granted, report.sessions.resumed
     ));
     let messages = &report.messages;
+    // Of whom nobody has compared the offsets, `lost` says nothing.
+    let unreconciled = match messages.unreconciled {
+        0 => String::new(),
+        sessions => format!("; not compared: {}", count(sessions, "session")),
+    };
     lines.push(format!(
-        "messages: lost {}, gaps {}, replayed {}, duplicates dropped {}",
+        "messages: lost {}, gaps {}, replayed {}, duplicates dropped {}{unreconciled}",
         messages.lost, messages.gaps, messages.replayed, messages.duplicates_dropped
     ));
     lines.extend(gap(&report.gap_ms));

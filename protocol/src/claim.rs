@@ -14,7 +14,7 @@
 
 use crate::close::Close;
 use crate::id::{ConnectionId, HubId, SessionId};
-use crate::peer::{ClaimId, Knowledge, PeerMessage, Refusal, SNAPSHOT_VERSION};
+use crate::peer::{ClaimId, Knowledge, PeerMessage, Refusal, SNAPSHOT_VERSIONS};
 use crate::position::Generation;
 use crate::replay::Payload;
 use crate::session::RETRY_MOVING_MS;
@@ -38,8 +38,17 @@ type Answers = BTreeMap<HubId, Option<Knowledge>>;
 struct Trail {
     from: HubId,
     to: HubId,
+    /// What it is said to be owned under there.
+    generation: Generation,
     /// Whether the hub that it led to turned out to have lost the session.
     lost: bool,
+}
+
+impl Trail {
+    /// Whether a tombstone of `at` leads back to where this trail came from, under the same generation.
+    fn is_circle(&self, at: HubId, back: HubId, generation: Generation) -> bool {
+        (self.to, self.from, self.generation) == (at, back, generation)
+    }
 }
 
 /// Where a claim is.
@@ -217,21 +226,31 @@ impl Claim {
 
     /// The trail leads on. An `unknown` from a hub that was claimed at, because a trail led there, is
     /// fresh, unlike its answer to `locate`, which may be older than the trail: it has lost the
-    /// session. Then whoever gave it away is asked for what it still holds.
+    /// session. Then whoever gave it away is asked for what it still holds. The same goes for a tombstone
+    /// that points back under the very generation: it stands where a copy was dropped that never went live.
     fn follow<M: Payload>(&mut self, hub: HubId, knowledge: Knowledge, answers: Answers, out: &mut Vec<Step<M>>) {
         match knowledge {
             Knowledge::MovedTo(next, _) if self.trail.is_some_and(|trail| trail.lost && trail.to == next) => {
                 self.search = Search::Done;
                 out.push(Step::Reset { why: "owner_lost", record: None });
             }
-            Knowledge::MovedTo(next, _) => {
-                self.trail = Some(Trail { from: hub, to: next, lost: false });
-                self.claim_at(next, answers, out);
-            }
             Knowledge::Unknown if self.trail.is_some_and(|trail| trail.to == hub) => {
                 let from = self.trail.map_or(hub, |trail| trail.from);
-                self.trail = Some(Trail { from, to: hub, lost: true });
+                self.trail = self.trail.map(|trail| Trail { lost: true, ..trail });
                 self.claim_at(from, answers, out);
+            }
+            Knowledge::MovedTo(back, generation)
+                if self.trail.is_some_and(|trail| trail.is_circle(hub, back, generation)) =>
+            {
+                // Either may be the one that gave it away and still holds the data: both are asked for it.
+                let lost = self.trail.is_some_and(|trail| trail.lost);
+                let from = hub;
+                self.trail = Some(Trail { from, to: if lost { hub } else { back }, generation, lost: true });
+                self.claim_at(back, answers, out);
+            }
+            Knowledge::MovedTo(next, generation) => {
+                self.trail = Some(Trail { from: hub, to: next, generation, lost: false });
+                self.claim_at(next, answers, out);
             }
             Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::Owner(_) | Knowledge::Ended(_) => {
                 self.search = Search::Locating(answers);
@@ -311,7 +330,7 @@ impl Claim {
                 session: self.session,
                 claim: self.claim,
                 hello: self.hello,
-                versions: vec![SNAPSHOT_VERSION],
+                versions: SNAPSHOT_VERSIONS.to_vec(),
                 orphaned: self.orphaned || self.trail.is_some_and(|trail| trail.lost),
             },
         ));
@@ -339,145 +358,5 @@ fn best(answers: &Answers, pick: impl Fn(Knowledge) -> Option<Generation>) -> Op
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::Old;
-    use crate::position::Offset;
-
-    const A: HubId = HubId(0xa);
-    const B: HubId = HubId(0xb);
-    const HELLO: HelloFacts = HelloFacts { serial: 1, attempt: 1, old: Old::Lost, received: Offset(0), epoch: None };
-
-    fn begin(orphaned: bool) -> Claim {
-        Claim::begin::<u8>(SessionId(1), ClaimId(1), ConnectionId(1), HELLO, orphaned, [A, B], &mut Vec::new())
-    }
-
-    #[test]
-    fn an_owner_is_claimed_as_soon_as_it_answers() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(B, Knowledge::Owner(Generation(2)), &mut out);
-        assert!(matches!(out[..], [Step::Say(B, PeerMessage::Claim { .. })]), "{out:?}");
-        assert!(claim.on_snapshot(), "the claim waits for the snapshot");
-        assert!(!claim.on_snapshot(), "and takes it once");
-    }
-
-    #[test]
-    fn a_reset_comes_only_when_every_known_hub_said_unknown() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(A, Knowledge::Unknown, &mut out);
-        assert_eq!(out, [], "B has not answered yet");
-        claim.on_located(B, Knowledge::Unknown, &mut out);
-        assert_eq!(out, [Step::Reset { why: "unknown", record: None }]);
-    }
-
-    #[test]
-    fn one_silent_hub_means_retry_and_not_reset() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(A, Knowledge::Unknown, &mut out);
-        claim.on_silence(&mut out);
-        assert_eq!(out, [Step::Retry { after_ms: RETRY_SILENT_MS, why: "peer_silent" }]);
-    }
-
-    #[test]
-    fn waiting_for_a_silent_hub_ends_in_a_reset_once_the_client_is_orphaned() {
-        let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
-        claim.on_silence(&mut out);
-        assert_eq!(out, [Step::Reset { why: "owner_lost", record: None }]);
-    }
-
-    fn moved(to: HubId) -> Refusal {
-        Refusal::NotOwner(Knowledge::MovedTo(to, Generation(2)))
-    }
-
-    #[test]
-    fn an_unknown_from_before_the_trail_was_known_is_not_believed() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(B, Knowledge::Unknown, &mut out);
-        claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-        claim.on_refused(A, moved(B), &mut out);
-        claim.on_located(B, Knowledge::Unknown, &mut out);
-        assert!(
-            matches!(out[..], [Step::Say(A, PeerMessage::Claim { .. }), Step::Say(B, PeerMessage::Claim { .. })]),
-            "B may have it by now: {out:?}"
-        );
-    }
-
-    #[test]
-    fn a_successor_that_lost_it_leads_back_to_what_its_predecessor_still_holds_and_then_to_a_reset() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-        claim.on_located(B, Knowledge::Unknown, &mut out);
-        claim.on_refused(A, moved(B), &mut out);
-        out.clear();
-        claim.on_refused(B, Refusal::NotOwner(Knowledge::Unknown), &mut out);
-        assert!(matches!(out[..], [Step::Say(A, PeerMessage::Claim { orphaned: true, .. })]), "{out:?}");
-        claim.on_refused(A, moved(B), &mut out);
-        assert_eq!(out.last(), Some(&Step::Reset { why: "owner_lost", record: None }), "A has nothing left");
-    }
-
-    #[test]
-    fn a_trail_to_a_hub_that_stays_silent_ends_in_a_reset_once_the_client_is_orphaned() {
-        for (orphaned, resets) in [(false, false), (true, true)] {
-            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
-            claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-            claim.on_silence(&mut out);
-            claim.on_refused(A, moved(B), &mut out);
-            assert!(matches!(out.last(), Some(Step::Say(B, PeerMessage::Claim { .. }))), "{out:?}");
-            claim.on_limit(&mut out);
-            assert_eq!(matches!(out.last(), Some(Step::Reset { why: "owner_lost", .. })), resets, "{out:?}");
-        }
-    }
-
-    #[test]
-    fn a_trail_to_a_hub_that_is_known_to_be_silent_is_given_up_as_soon_as_a_silent_hub_while_locating() {
-        for (orphaned, resets) in [(false, false), (true, true)] {
-            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
-            claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-            claim.on_silence(&mut out);
-            claim.on_peer_silence(A, &mut out);
-            assert!(!claim.is_done(), "A has answered");
-            claim.on_refused(A, moved(B), &mut out);
-            claim.on_peer_silence(A, &mut out);
-            assert!(!claim.is_done(), "the claim is at B now");
-            claim.on_peer_silence(B, &mut out);
-            assert_eq!(matches!(out.last(), Some(Step::Reset { why: "owner_lost", .. })), resets, "{out:?}");
-            assert!(claim.is_done(), "{out:?}");
-        }
-    }
-
-    #[test]
-    fn a_hub_that_answered_and_is_slow_to_give_is_no_reason_for_a_reset() {
-        let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
-        claim.on_located(B, Knowledge::Owner(Generation(2)), &mut out);
-        claim.on_limit(&mut out);
-        assert!(matches!(out.last(), Some(Step::Retry { .. })), "{out:?}");
-    }
-
-    #[test]
-    fn kept_data_resets_a_client_only_when_no_hub_is_silent_or_the_client_has_waited() {
-        let record = || Box::new(Record::<u8>::new(crate::position::Epoch(1), Default::default()));
-        for (orphaned, resets) in [(false, false), (true, true)] {
-            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
-            claim.on_located(A, Knowledge::Copy(Generation(2)), &mut out);
-            claim.on_silence(&mut out);
-            claim.on_reset_from(record(), &mut out);
-            assert_eq!(matches!(out.last(), Some(Step::Reset { .. })), resets, "B is silent and may have it: {out:?}");
-        }
-    }
-
-    #[test]
-    fn a_hub_that_comes_back_makes_all_answers_stale() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(A, Knowledge::Unknown, &mut out);
-        claim.on_gone(B, &mut out);
-        assert!(matches!(out[..], [Step::Retry { .. }]), "its new run may have taken the session up: {out:?}");
-    }
-
-    #[test]
-    fn a_trail_is_followed_to_the_hub_with_the_highest_generation() {
-        let (mut claim, mut out) = (begin(false), Vec::<Step<u8>>::new());
-        claim.on_located(A, Knowledge::MovedTo(B, Generation(2)), &mut out);
-        claim.on_located(B, Knowledge::Copy(Generation(3)), &mut out);
-        assert!(matches!(out[..], [Step::Say(B, PeerMessage::Claim { .. })]), "{out:?}");
-    }
-}
+#[path = "claim_tests.rs"]
+mod tests;

@@ -3,11 +3,22 @@
 
 use crate::id::{HubId, SessionId};
 use crate::position::{Generation, Offset};
+use crate::session::bulk::{Bulk, Difference};
 use crate::session::record::{HelloFacts, Record, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// The snapshot format that this build writes; it reads this one and, once there is one, the one before.
-pub const SNAPSHOT_VERSION: u32 = 1;
+/// The snapshot format that this build writes to hubs that read it. Version 1 is a whole record; in
+/// version 2 the bulk may go ahead, and the snapshot be the difference to it.
+pub const SNAPSHOT_VERSION: u32 = 2;
+/// The snapshot formats that this build reads and writes: this one and the one before.
+pub const SNAPSHOT_VERSIONS: [u32; 2] = [1, SNAPSHOT_VERSION];
+/// From this version on a hub takes a bulk and the difference to it.
+pub const BULK_VERSION: u32 = 2;
+
+/// The newest snapshot version that both sides know; None: there is none, so nothing can be handed over.
+pub fn common_version(theirs: &[u32]) -> Option<u32> {
+    SNAPSHOT_VERSIONS.into_iter().filter(|version| theirs.contains(version)).max()
+}
 
 /// One hub's wish to take a session for a client that came to it. Never used again, by no later run of
 /// the hub either (so it starts at random, not at 1): the answer to a claim of an earlier run would
@@ -113,6 +124,53 @@ pub enum PeerMessage<M> {
         /// User, channels and state.
         record: Box<Record<M>>,
     },
+    /// Predecessor to successor: most of the session, which serves on. Of no use without the difference.
+    Bulk {
+        /// Which session.
+        session: SessionId,
+        /// Names the bulk: a generation that is offered for nothing else.
+        bulk: Generation,
+        /// Format of `contents`.
+        version: u32,
+        /// The heavy part of the session.
+        contents: Box<Bulk<M>>,
+    },
+    /// Successor to predecessor: I have this bulk.
+    BulkHeld {
+        /// Which session.
+        session: SessionId,
+        /// Names the bulk.
+        bulk: Generation,
+    },
+    /// Successor to predecessor: I have no room for this bulk, or cannot read it.
+    BulkRefused {
+        /// Which session.
+        session: SessionId,
+        /// Names the bulk.
+        bulk: Generation,
+    },
+    /// Predecessor to successor: the session, frozen, less what a bulk already told. Hold it inert.
+    Difference {
+        /// Which session.
+        session: SessionId,
+        /// Names the try.
+        handover: Handover,
+        /// The claim that asked for it; absent: a push.
+        claim: Option<ClaimId>,
+        /// Format of `difference`.
+        version: u32,
+        /// The bulk that it stands on.
+        bulk: Generation,
+        /// What changed since.
+        difference: Box<Difference<M>>,
+    },
+    /// Successor to predecessor: the bulk of this difference is not here, or does not fit. Send everything.
+    Lacking {
+        /// Which session.
+        session: SessionId,
+        /// Names the try.
+        handover: Handover,
+    },
     /// Predecessor to successor: the session, frozen. Hold it inert.
     Snapshot {
         /// Which session.
@@ -199,6 +257,11 @@ impl<M> PeerMessage<M> {
             | Self::Claim { session, .. }
             | Self::Refused { session, .. }
             | Self::ResetFrom { session, .. }
+            | Self::Bulk { session, .. }
+            | Self::BulkHeld { session, .. }
+            | Self::BulkRefused { session, .. }
+            | Self::Difference { session, .. }
+            | Self::Lacking { session, .. }
             | Self::Snapshot { session, .. }
             | Self::Held { session, .. }
             | Self::Committed { session, .. }
@@ -219,6 +282,11 @@ impl<M> PeerMessage<M> {
             Self::Claim { .. } => "claim",
             Self::Refused { .. } => "refused",
             Self::ResetFrom { .. } => "reset_from",
+            Self::Bulk { .. } => "bulk",
+            Self::BulkHeld { .. } => "bulk_held",
+            Self::BulkRefused { .. } => "bulk_refused",
+            Self::Difference { .. } => "difference",
+            Self::Lacking { .. } => "lacking",
             Self::Snapshot { .. } => "snapshot",
             Self::Held { .. } => "held",
             Self::Committed { .. } => "committed",
@@ -231,3 +299,7 @@ impl<M> PeerMessage<M> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

@@ -50,7 +50,8 @@ struct State {
     targets: [Option<SocketAddr>; 2],
     cut: Option<Manner>,
     traps: Vec<Trap>,
-    carried: BTreeMap<String, u64>,
+    /// Per kind: how many arrived, and their bytes.
+    carried: BTreeMap<String, (u64, u64)>,
     lost: u64,
 }
 
@@ -150,7 +151,12 @@ impl PeerLink {
 
     /// How many messages of this kind arrived.
     pub fn carried(&self, kind: &str) -> u64 {
-        self.shared.lock().carried.get(kind).copied().unwrap_or(0)
+        self.shared.lock().carried.get(kind).map_or(0, |(count, _)| *count)
+    }
+
+    /// How many bytes the messages of this kind that arrived had in all.
+    pub fn bytes(&self, kind: &str) -> u64 {
+        self.shared.lock().carried.get(kind).map_or(0, |(_, bytes)| *bytes)
     }
 }
 
@@ -173,13 +179,14 @@ impl Shared {
     }
 
     /// What happens to a post with these messages.
-    fn judge(&self, end: usize, kinds: &[String]) -> Judged {
+    fn judge(&self, end: usize, kinds: &[(String, u64)]) -> Judged {
         let mut state = self.lock();
         if state.cut.is_some() {
             return Judged::Cut;
         }
         let target = state.targets[end];
-        let trap = state.traps.iter_mut().find(|trap| trap.times > 0 && kinds.iter().any(|kind| kind == trap.kind));
+        let trap =
+            state.traps.iter_mut().find(|trap| trap.times > 0 && kinds.iter().any(|(kind, _)| kind == trap.kind));
         let Some(trap) = trap else { return Judged::Pass(target) };
         trap.times -= 1;
         let trap = *trap;
@@ -261,7 +268,7 @@ async fn pass_on(
     target: Option<SocketAddr>,
     mut head: http::request::Parts,
     body: Bytes,
-    kinds: Vec<String>,
+    kinds: Vec<(String, u64)>,
 ) -> Result<Response<Full<Bytes>>, Lost> {
     let target = target.ok_or(Lost)?;
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
@@ -270,15 +277,18 @@ async fn pass_on(
     let (head, body) = answer.into_parts();
     let body = body.collect().await.map_err(|_| Lost)?.to_bytes();
     let mut state = shared.lock();
-    for kind in kinds {
-        *state.carried.entry(kind).or_default() += 1;
+    for (kind, bytes) in kinds {
+        let carried = state.carried.entry(kind).or_default();
+        *carried = (carried.0 + 1, carried.1 + bytes);
     }
     Ok(Response::from_parts(head, Full::new(body)))
 }
 
-/// The kinds of the machine messages in a body, if it has some.
-fn kinds(body: &[u8]) -> Vec<String> {
+/// The kinds of the machine messages in a body, if it has some, and how long each is.
+fn kinds(body: &[u8]) -> Vec<(String, u64)> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let messages = body["messages"].as_array().into_iter().flatten();
-    messages.filter_map(|message| message["say"].as_str().map(str::to_owned)).collect()
+    messages
+        .filter_map(|message| Some((message["say"].as_str()?.to_owned(), message.to_string().len() as u64)))
+        .collect()
 }

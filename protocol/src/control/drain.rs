@@ -183,18 +183,27 @@ pub struct ClientCounts {
     pub granted: u64,
 }
 
-/// Messages, counted by reconciling the offsets on both sides of each handover.
+/// Messages, counted by reconciling the offsets on both sides of each handover, when the successor has
+/// welcomed the client. Sessions for which that has not happened by the report are in `unreconciled`, and
+/// in no other count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MessageCounts {
     /// Sent again by the successor.
     pub replayed: u64,
-    /// Came twice and were dropped by offset.
+    /// Went to the client twice: written to the connection that was open at the freeze, and sent again by the
+    /// successor, because neither the client's hello nor an ack of it had told that they arrived. The client
+    /// drops each by its position if the first one did arrive, as it does unless the old connection broke in
+    /// that very moment; the hubs cannot see which, so this is the most that were dropped.
     pub duplicates_dropped: u64,
     /// Declared gaps.
     pub gaps: u64,
-    /// Lost. Counted, not assumed.
+    /// Lost. Counted, not assumed: numbered or counted before the handover and unknown to the successor when
+    /// it welcomed the client.
     pub lost: u64,
+    /// Moved sessions whose client had not come back at the successor by the report, so that nobody has
+    /// compared its offsets. Their messages are held there.
+    pub unreconciled: u64,
 }
 
 /// For how long moved sessions that had a connection were without service.

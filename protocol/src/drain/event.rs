@@ -57,7 +57,9 @@ pub struct Resume {
     pub gap_ms: Option<u64>,
     /// Messages that were sent again.
     pub replayed: u64,
-    /// Messages that came twice and were dropped.
+    /// Messages that went to the client over both connections; see [`MessageCounts::duplicates_dropped`].
+    ///
+    /// [`MessageCounts::duplicates_dropped`]: crate::control::MessageCounts::duplicates_dropped
     pub duplicates_dropped: u64,
     /// Declared gaps.
     pub gaps: u64,

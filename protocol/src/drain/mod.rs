@@ -17,6 +17,7 @@ mod orders;
 mod pace;
 mod peers;
 mod plan;
+mod reconcile;
 mod report;
 mod roster;
 mod sessions;
@@ -29,6 +30,7 @@ mod tests;
 pub use admission::AdmissionWindow;
 pub use event::{Action, Admission, Event, Facts, Resume, Successor};
 pub use plan::{IDLE_AFTER_MS, Outlook, Plan, SAFE_RATE_PER_S, Stage};
+pub use reconcile::{Handed, Welcomed};
 
 use crate::control::{DrainResult, Phase, Policy};
 use crate::id::{DrainId, SessionId};

@@ -77,6 +77,11 @@ impl Ledger {
         }
     }
 
+    /// The messages as the report shows them.
+    pub(super) fn report_messages(&self) -> MessageCounts {
+        MessageCounts { unreconciled: self.moved.saturating_sub(self.resumed), ..self.messages }
+    }
+
     /// The account as the report shows it.
     pub(super) fn report_sessions(&self, remaining: u64) -> ReportSessions {
         ReportSessions { counts: self.counts(remaining), resumed: self.resumed }

@@ -54,7 +54,7 @@ impl Drain {
             cut: self.ledger.cut,
             unroutable: self.roster.tally().unroutable,
             clients: self.ledger.clients,
-            messages: self.ledger.messages,
+            messages: self.ledger.report_messages(),
             gap_ms: self.ledger.gaps.summary(),
             stages: self.ledger.stages.iter().map(|stage| stage.report).collect(),
             successors: self.peers.report(),

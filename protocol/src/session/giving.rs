@@ -2,12 +2,12 @@
 
 use super::record::{HelloFacts, Record};
 use super::{
-    Action, FREEZE_FAILURES_MAX, FREEZE_FIRST_MS, FREEZE_MAX_MS, Fence, Link, Outcome, Purpose, REPEAT_MS, Session,
-    Stage, State, Timer,
+    Action, Errand, FREEZE_FAILURES_MAX, FREEZE_FIRST_MS, FREEZE_MAX_MS, Fence, KEPT_MS, Left, Link, Outcome, Progress,
+    Purpose, REPEAT_MS, Session, Stage, State, Timer,
 };
 use crate::close::Close;
 use crate::id::HubId;
-use crate::peer::{ClaimId, Handover, PeerMessage, Refusal, SNAPSHOT_VERSION};
+use crate::peer::{ClaimId, Handover, PeerMessage, Refusal, SNAPSHOT_VERSION, common_version};
 use crate::position::Generation;
 use crate::replay::Payload;
 
@@ -45,17 +45,21 @@ impl<M: Payload> Session<M> {
         match &mut self.state {
             // It came to this hub while the hub was looking for the owner: its next try is served at once.
             State::Serving { .. } if from == self.me => out.push(refused(Refusal::Busy)),
+            // The same claim again, while its bulk is under way.
+            State::Serving { ahead: Some(at), .. }
+                if at.to == from && at.awaited().is_some_and(|errand| errand.claim == Some(claim)) => {}
             State::Serving { record, .. } => {
-                if !versions.contains(&SNAPSHOT_VERSION) {
-                    out.push(refused(Refusal::Version));
-                } else if record.has_accepted(&hello) {
+                let Some(version) = common_version(versions) else {
+                    return out.push(refused(Refusal::Version));
+                };
+                if record.has_accepted(&hello) {
                     // A claim that was granted before and thawed: doubled on its way, not a thief.
                     out.push(refused(Refusal::Busy));
                 } else if let Err(verdict) = record.judge(&hello) {
                     out.push(refused(Refusal::Judged(verdict)));
                 } else {
                     record.accept(&hello);
-                    self.freeze(|handover| Purpose::Claimed(handover, claim), from, out);
+                    self.give(from, Errand { claim: Some(claim), version }, out);
                 }
             }
             State::Frozen { purpose: Purpose::Claimed(handover, standing), stage, .. }
@@ -89,9 +93,10 @@ impl<M: Payload> Session<M> {
         }
     }
 
-    pub(super) fn on_push(&mut self, to: HubId, out: &mut Vec<Action<M>>) {
-        if matches!(self.state, State::Serving { .. }) && to != self.me {
-            self.freeze(Purpose::Pushed, to, out);
+    /// A handover that is under way goes first, whoever asked for it.
+    pub(super) fn on_push(&mut self, to: HubId, version: u32, out: &mut Vec<Action<M>>) {
+        if self.successor().is_none() && to != self.me {
+            self.give(to, Errand { claim: None, version }, out);
         }
     }
 
@@ -104,17 +109,24 @@ impl<M: Payload> Session<M> {
             self.thaw(false, out);
         }
         if matches!(self.state, State::Serving { .. }) {
-            self.freeze(|_| Purpose::Park, self.me, out);
+            out.push(Action::Told(Outcome::Began));
+            self.freeze(|_| Purpose::Park, self.me, SNAPSHOT_VERSION, out);
         }
     }
 
-    fn freeze(&mut self, purpose: impl FnOnce(Handover) -> Purpose, to: HubId, out: &mut Vec<Action<M>>) {
+    pub(super) fn freeze(
+        &mut self,
+        purpose: impl FnOnce(Handover) -> Purpose,
+        to: HubId,
+        version: u32,
+        out: &mut Vec<Action<M>>,
+    ) {
         match self.take_state() {
-            State::Serving { record, mut fence, link, failures, .. } => {
+            State::Serving { record, mut fence, link, failures, ahead, .. } => {
                 let handover = Handover { from: self.me, to, generation: fence.offer() };
-                self.state =
-                    State::Frozen { record, fence, link, failures, purpose: purpose(handover), stage: Stage::Settling };
-                out.extend([Action::Told(Outcome::Began), Action::Settle]);
+                let (purpose, stage, ahead) = (purpose(handover), Stage::Settling, ahead.filter(|at| at.to == to));
+                self.state = State::Frozen { record, fence, link, failures, purpose, stage, version, ahead };
+                out.push(Action::Settle);
             }
             other => self.state = other,
         }
@@ -134,15 +146,19 @@ impl<M: Payload> Session<M> {
         self.say_snapshot(out);
     }
 
-    fn say_snapshot(&self, out: &mut Vec<Action<M>>) {
-        let State::Frozen { record, purpose, .. } = &self.state else { return };
+    /// The difference, if the peer holds the bulk of it, else everything.
+    pub(super) fn say_snapshot(&self, out: &mut Vec<Action<M>>) {
+        let State::Frozen { record, purpose, stage: Stage::Offered { .. }, version, ahead, .. } = &self.state else {
+            return;
+        };
         let Some(handover) = purpose.handover() else { return };
-        let snapshot = PeerMessage::Snapshot {
-            session: self.id,
-            handover,
-            claim: purpose.claim(),
-            version: SNAPSHOT_VERSION,
-            record: record.clone(),
+        let (session, claim, version) = (self.id, purpose.claim(), *version);
+        let snapshot = match ahead {
+            Some(at) if at.progress == Progress::Held => {
+                let difference = Box::new(at.mark.difference(record));
+                PeerMessage::Difference { session, handover, claim, version, bulk: at.bulk, difference }
+            }
+            Some(_) | None => PeerMessage::Snapshot { session, handover, claim, version, record: record.clone() },
         };
         out.push(Action::Say(handover.to, snapshot));
     }
@@ -180,6 +196,7 @@ impl<M: Payload> Session<M> {
         self.state = State::Given { record, handover, successor_gone: false };
         out.push(Action::Say(handover.to, PeerMessage::Committed { session: self.id, handover }));
         out.push(Action::Arm(Timer::Repeat(handover.generation, 0), REPEAT_MS));
+        out.push(Action::Arm(Timer::Kept(handover.generation), KEPT_MS));
         out.push(Action::Unbind);
         if let Link::Attached { conn, .. } = link {
             out.push(Action::LastMove { conn, serial, to: handover.to, generation: handover.generation });
@@ -208,12 +225,12 @@ impl<M: Payload> Session<M> {
     /// later names an old freeze and is answered `aborted`.
     pub(super) fn thaw(&mut self, failed: bool, out: &mut Vec<Action<M>>) {
         match self.take_state() {
-            State::Frozen { record, mut fence, link, failures, .. } => {
+            State::Frozen { record, mut fence, link, failures, ahead, .. } => {
                 fence.thaw();
                 let failures = failures + u8::from(failed);
                 let blocked = failures >= FREEZE_FAILURES_MAX;
                 let failures = if blocked { 0 } else { failures };
-                self.state = State::Serving { record, fence, link, failures, bounces: 0 };
+                self.state = State::Serving { record, fence, link, failures, bounces: 0, ahead };
                 out.extend([Action::Bind, Action::ApplyCalls, Action::Wake, Action::Told(Outcome::Thawed { blocked })]);
             }
             other => self.state = other,
@@ -246,6 +263,21 @@ impl<M: Payload> Session<M> {
             let tries = (tries + 1).min(DOUBLINGS_MAX);
             out.push(Action::Arm(Timer::Repeat(generation, tries), REPEAT_MS << tries));
         }
+    }
+
+    /// Nobody confirmed it while its data was kept, and no client came for it. Where the successor is known
+    /// to have lost it, it is over; else it may live there, and the tombstone shows the way.
+    pub(super) fn on_kept(&mut self, generation: Generation, out: &mut Vec<Action<M>>) {
+        let State::Given { handover, successor_gone, .. } = &self.state else { return };
+        if handover.generation != generation {
+            return;
+        }
+        if *successor_gone {
+            return self.on_end(Left::Expired, out);
+        }
+        let to = handover.to;
+        self.state = State::Moved { to, generation };
+        out.push(Action::Told(Outcome::NeverConfirmed(to)));
     }
 
     pub(super) fn on_written(&mut self, out: &mut Vec<Action<M>>) {

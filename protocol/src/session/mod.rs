@@ -7,22 +7,24 @@
 //! ```text
 //!              new session · taken up · committed
 //!                             │
-//!                             ▼
-//!   attach, lost,  ┌────► Serving ── claim granted, push, park ──► Frozen ── written and synced ──► Parked
-//!   takeover       └───────┘  ▲ ▲                                   │  │                               │
+//!   attach, lost, takeover;   ▼        claim granted, push (at once, or
+//!   a bulk goes    ┌────► Serving ──── when its bulk is answered), park ──► Frozen ── written, synced ─► Parked
+//!   ahead          └───────┘  ▲ ▲                                   │  │                               │
 //!                             │ └── thaw: abort, limit, successor ──┘  │ held, for this freeze         │
 //!                             │     gone, write error (raises the      ▼                               │
-//!                             │     generation)                      Given ── live ──► Moved           │
+//!                             │     generation)                      Given ── live, or kept long ──► Moved
 //!                             ├────────────────────────────────────────┼───────────────── taken up ────┘
-//!   snapshot ──► Copy ────────┘ committed                              │ lost, successor gone: the data stays,
-//!                  │                                                   ▼ and the next hello is reset from it
+//!   snapshot, or ► Copy ──────┘ committed                              │ lost, successor gone: the data stays,
+//!   difference     │                                                   ▼ and the next hello is reset from it
 //!                  └── aborted, time to live ──► Moved (a tombstone)  Ended ◄── bye, evicted, expired, replaced
 //! ```
 
+pub mod bulk;
 pub mod channels;
 pub mod headers;
 pub mod record;
 
+mod ahead;
 mod giving;
 mod owner;
 mod taking;
@@ -30,6 +32,7 @@ mod taking;
 mod tests;
 mod words;
 
+pub use ahead::{Ahead, Errand, Progress};
 pub use words::{Action, Event, Item, Left, Outcome, Place, Receipt, Timer};
 
 use crate::id::{ConnectionId, HubId, SessionId};
@@ -51,6 +54,10 @@ pub const COPY_WAIT_MS: u64 = 2_000;
 /// How long a copy is held without a word from its predecessor, in milliseconds: longer than
 /// `orphan_after_ms`, so that a reset can still take user, channels and state from it.
 pub const COPY_TTL_MS: u64 = 120_000;
+/// How long the data of a session that was given away is kept without a `live`, in milliseconds: longer
+/// than a copy lives at its successor, than a client waits for a lost owner (rule 14), and than a session
+/// waits for its client by default. Then a tombstone stays, which still shows the way.
+pub const KEPT_MS: u64 = 600_000;
 /// After so many bounces a session stays where it is (rule 15).
 pub const BOUNCES_MAX: u8 = 3;
 /// What a client is told to wait when a move of its session is under way, in milliseconds.
@@ -142,6 +149,8 @@ pub enum State<M> {
         failures: u8,
         /// How often its client came back here instead of to another hub.
         bounces: u8,
+        /// What went ahead to the next hub.
+        ahead: Option<Box<Ahead>>,
     },
     /// Owner, but still: delivers nothing, reads nothing.
     Frozen {
@@ -157,6 +166,10 @@ pub enum State<M> {
         purpose: Purpose,
         /// How far.
         stage: Stage,
+        /// The snapshot version to write.
+        version: u32,
+        /// What went ahead to the next hub.
+        ahead: Option<Box<Ahead>>,
     },
     /// Handed over; the data is kept until `live` is in.
     Given {
@@ -247,7 +260,7 @@ impl<M: Payload> Session<M> {
             Event::Bye { conn } => self.on_bye(conn, out),
             Event::End(left) => self.on_end(left, out),
             Event::Taken => self.on_taken(out),
-            Event::Push { to } => self.on_push(to, out),
+            Event::Push { to, version } => self.on_push(to, version, out),
             Event::Park => self.on_park(out),
             Event::Settled => self.on_settled(out),
             Event::Written => self.on_written(out),
@@ -272,13 +285,18 @@ impl<M: Payload> Session<M> {
             PeerMessage::Committed { handover, .. } => self.on_committed(from, handover, out),
             PeerMessage::Aborted { handover, .. } => self.on_aborted(handover, out),
             PeerMessage::Snapshot { handover, record, .. } => self.on_copied(None, handover, record, out),
+            PeerMessage::Difference { handover, .. } => self.on_difference(handover, out),
+            PeerMessage::BulkHeld { bulk, .. } => self.on_bulk_answer(from, bulk, true, out),
+            PeerMessage::BulkRefused { bulk, .. } => self.on_bulk_answer(from, bulk, false, out),
+            PeerMessage::Lacking { handover, .. } => self.on_lacking(handover, out),
             PeerMessage::Replaced { .. } => self.on_end(Left::Replaced, out),
             PeerMessage::Locate { claim, .. } => {
                 let knowledge = self.knowledge();
                 out.push(Action::Say(from, PeerMessage::Located { session: self.id, claim, knowledge }));
             }
-            // Answers to a claim are for the claim, not for the session.
-            PeerMessage::Located { .. }
+            // Answers to a claim are for the claim, and bulks for the shelf, not for the session.
+            PeerMessage::Bulk { .. }
+            | PeerMessage::Located { .. }
             | PeerMessage::Refused { .. }
             | PeerMessage::ResetFrom { .. }
             | PeerMessage::Resumed { .. } => {}
@@ -291,6 +309,9 @@ impl<M: Payload> Session<M> {
             Timer::Repeat(generation, tries) => self.on_repeat(generation, tries, out),
             Timer::CopyTtl(generation) => self.on_copy_ttl(generation, out),
             Timer::CopyWait(conn) => self.on_copy_wait(conn, out),
+            Timer::BulkWait(bulk) => self.on_bulk_wait(bulk, out),
+            Timer::BulkReuse(bulk) => self.on_bulk_reuse(bulk),
+            Timer::Kept(generation) => self.on_kept(generation, out),
         }
     }
 
@@ -305,7 +326,11 @@ impl<M: Payload> Session<M> {
                 *successor_gone = true;
                 out.push(Action::Told(Outcome::SuccessorLost));
             }
-            State::Copy { handover, predecessor_gone, .. } if handover.from == hub => *predecessor_gone = true,
+            State::Copy { handover, predecessor_gone, .. } if handover.from == hub => {
+                *predecessor_gone = true;
+                // Nobody will say `committed`: calls that waited for that look for an owner again.
+                out.push(Action::ApplyCalls);
+            }
             State::Nothing
             | State::Serving { .. }
             | State::Frozen { .. }
@@ -315,6 +340,7 @@ impl<M: Payload> Session<M> {
             | State::Parked { .. }
             | State::Ended { .. } => {}
         }
+        self.bulk_lost_with(hub, out);
     }
 
     /// Which session this is.
@@ -399,12 +425,12 @@ impl<M: Payload> Session<M> {
         }
     }
 
-    /// To whom it is being handed over, while it is frozen for that.
+    /// To whom it is being handed over, while it is frozen for that or its bulk is under way.
     pub fn successor(&self) -> Option<HubId> {
         match &self.state {
             State::Frozen { purpose, .. } => purpose.handover().map(|handover| handover.to),
+            State::Serving { ahead, .. } => ahead.as_ref().filter(|at| at.awaited().is_some()).map(|at| at.to),
             State::Nothing
-            | State::Serving { .. }
             | State::Given { .. }
             | State::Moved { .. }
             | State::Copy { .. }
@@ -436,6 +462,6 @@ impl<M: Payload> Session<M> {
 
 impl<M> State<M> {
     fn serving(record: impl Into<Box<Record<M>>>, fence: Fence, link: Link) -> Self {
-        Self::Serving { record: record.into(), fence, link, failures: 0, bounces: 0 }
+        Self::Serving { record: record.into(), fence, link, failures: 0, bounces: 0, ahead: None }
     }
 }

@@ -54,11 +54,12 @@ pub(super) fn attach<M: Payload>(
 impl<M: Payload> Session<M> {
     pub(super) fn on_hello(&mut self, conn: ConnectionId, hello: HelloFacts, leaving: bool, out: &mut Vec<Action<M>>) {
         match &mut self.state {
-            State::Serving { record, link, bounces, .. } => {
+            State::Serving { record, link, bounces, ahead, .. } => {
                 if let Err(verdict) = record.judge(&hello) {
                     out.push(refuse(conn, verdict));
                     return;
                 }
+                Self::forget_claim(ahead, out);
                 if leaving {
                     *bounces = bounces.saturating_add(1);
                     let stays = *bounces >= BOUNCES_MAX;

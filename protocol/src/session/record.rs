@@ -40,7 +40,7 @@ pub struct Profile {
 
 impl Profile {
     /// One allocation for all sessions of which nothing special is known.
-    fn shared(profile: Self) -> Arc<Self> {
+    pub(super) fn shared(profile: Self) -> Arc<Self> {
         static PLAIN: OnceLock<Arc<Profile>> = OnceLock::new();
         let plain = PLAIN.get_or_init(Arc::default);
         if profile == **plain { plain.clone() } else { Arc::new(profile) }
@@ -198,7 +198,7 @@ impl<M: Payload> Record<M> {
     }
 }
 
-mod outbox {
+pub(super) mod outbox {
     use super::{Offset, Payload, Replay};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -214,14 +214,14 @@ mod outbox {
         messages: Vec<M>,
     }
 
-    pub(super) fn serialize<M: Payload + Serialize, S: Serializer>(
+    pub(in crate::session) fn serialize<M: Payload + Serialize, S: Serializer>(
         replay: &Replay<M>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         Out { base: replay.base(), messages: replay.iter().collect() }.serialize(to)
     }
 
-    pub(super) fn deserialize<'de, M: Payload + Deserialize<'de>, D: Deserializer<'de>>(
+    pub(in crate::session) fn deserialize<'de, M: Payload + Deserialize<'de>, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Replay<M>, D::Error> {
         let read = In::<M>::deserialize(from)?;
@@ -229,16 +229,16 @@ mod outbox {
     }
 }
 
-mod bytes {
+pub(super) mod bytes {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::session) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::session) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
         STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
     }

@@ -60,6 +60,28 @@ impl<M: Payload> Session<M> {
         out.push(Action::Say(handover.from, PeerMessage::Held { session: self.id, handover }));
     }
 
+    /// A difference whose bulk is not here, or does not fit; the driver makes a snapshot of every other.
+    pub(super) fn on_difference(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
+        let answer = match &self.state {
+            State::Copy { handover: held, .. } if *held == handover => PeerMessage::Held { session: self.id, handover },
+            State::Nothing | State::Moved { .. } | State::Ended { .. } | State::Copy { .. } | State::Given { .. }
+                if self.generation() < handover.generation =>
+            {
+                PeerMessage::Lacking { session: self.id, handover }
+            }
+            // An echo of a try that is over.
+            State::Nothing
+            | State::Serving { .. }
+            | State::Frozen { .. }
+            | State::Given { .. }
+            | State::Moved { .. }
+            | State::Copy { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => return,
+        };
+        out.push(Action::Say(handover.from, answer));
+    }
+
     fn release_waiting(&mut self, record: &Record<M>) -> Waiting {
         match &mut self.state {
             // The newer record judges it again, unless it is the very hello that its owner accepted.
@@ -130,6 +152,8 @@ impl<M: Payload> Session<M> {
         }
         // The predecessor goes on as the owner: the tombstone shows the way to it. Later tries are above it.
         self.state = State::Moved { to: handover.from, generation: handover.generation };
+        // Calls that waited for it to go live look for the owner again.
+        out.push(Action::ApplyCalls);
     }
 
     /// The copy is dropped. A tombstone stays: without its generation an old snapshot that arrives

@@ -1,19 +1,22 @@
 //! Two machines wired together, rule by rule (`handover.md`). Each test reads as one of its sentences.
 
+mod bulks;
 mod claims;
 mod connections;
+mod kept;
 mod moves;
 mod parking;
 mod resets;
 
+use super::bulk::{BULK_MIN_BYTES, Shelf, Shelved};
 use super::record::{HelloFacts, Profile, Record, Verdict};
 use super::*;
 use crate::close::Close;
 use crate::frame::Old;
-use crate::peer::Refusal;
+use crate::peer::{Refusal, SNAPSHOT_VERSION};
 use crate::position::Epoch;
 use crate::replay::ReplayLimits;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 const A: HubId = HubId(0xa);
 const B: HubId = HubId(0xb);
@@ -38,6 +41,7 @@ struct Pair {
     a: Session<u8>,
     b: Session<u8>,
     net: VecDeque<(HubId, HubId, PeerMessage<u8>)>,
+    shelves: BTreeMap<HubId, Shelf<u8>>,
     done: Vec<(HubId, Action<u8>)>,
 }
 
@@ -50,7 +54,7 @@ impl Pair {
             matches!(out[..], [Action::Welcome { conn: OLD, serial: 1, resumed: false, .. }]),
             "the first action of a new session is its welcome: {out:?}"
         );
-        Self { a, b: Session::unknown(S, B), net: VecDeque::new(), done: Vec::new() }
+        Self { a, b: Session::unknown(S, B), net: VecDeque::new(), shelves: BTreeMap::new(), done: Vec::new() }
     }
 
     fn session(&mut self, hub: HubId) -> &mut Session<u8> {
@@ -83,7 +87,7 @@ impl Pair {
             session: S,
             claim,
             hello,
-            versions: vec![crate::peer::SNAPSHOT_VERSION],
+            versions: crate::peer::SNAPSHOT_VERSIONS.to_vec(),
             orphaned: false,
         };
         self.peer(B, A, message)
@@ -92,7 +96,38 @@ impl Pair {
     /// Delivers the next message between the hubs; a snapshot for `waiting` welcomes it at go-live.
     fn deliver(&mut self, waiting: Option<(ConnectionId, HelloFacts)>) -> Option<PeerMessage<u8>> {
         let (from, to, message) = self.net.pop_front()?;
-        match message.clone() {
+        self.hand_over(from, to, message.clone(), waiting);
+        Some(message)
+    }
+
+    /// What the driver does with a message: bulks go to the shelf, and come back with their difference.
+    fn hand_over(
+        &mut self,
+        from: HubId,
+        to: HubId,
+        message: PeerMessage<u8>,
+        waiting: Option<(ConnectionId, HelloFacts)>,
+    ) {
+        match message {
+            PeerMessage::Bulk { bulk, contents, .. } => {
+                let shelved = self.shelves.entry(to).or_default().put(S, from, bulk, contents, true);
+                if matches!(shelved, Shelved::Held(_)) {
+                    self.net.push_back((to, from, PeerMessage::BulkHeld { session: S, bulk }));
+                }
+            }
+            PeerMessage::Difference { handover, claim, version, bulk, difference, .. } => {
+                match self.shelves.entry(to).or_default().complete(S, from, bulk, &difference) {
+                    Some(record) => {
+                        let record = Box::new(record);
+                        self.at(to, Event::Copied { waiting, handover, record });
+                    }
+                    None => {
+                        let session = S;
+                        let message = PeerMessage::Difference { session, handover, claim, version, bulk, difference };
+                        self.peer(from, to, message);
+                    }
+                }
+            }
             PeerMessage::Snapshot { handover, record, .. } => {
                 self.at(to, Event::Copied { waiting, handover, record });
             }
@@ -100,7 +135,6 @@ impl Pair {
                 self.peer(from, to, message);
             }
         }
-        Some(message)
     }
 
     /// Delivers until nobody says anything more.
@@ -130,7 +164,7 @@ impl Pair {
     /// A pushed the session to B and B serves it, its client not yet back.
     fn moved() -> Self {
         let mut pair = Self::new();
-        pair.at(A, Event::Push { to: B });
+        pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
         pair.settle(None);
         assert!(matches!(pair.b.state(), State::Serving { .. }), "B serves after a push: {:?}", pair.b.state());
         pair

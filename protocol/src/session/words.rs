@@ -63,6 +63,8 @@ pub enum Event<M> {
     Push {
         /// The successor.
         to: HubId,
+        /// The snapshot version to write: the newest that both hubs know.
+        version: u32,
     },
     /// Write it to disk and let the connection go.
     Park,
@@ -110,14 +112,21 @@ pub enum Timer {
     CopyTtl(Generation),
     /// This connection has waited long enough at a copy.
     CopyWait(ConnectionId),
+    /// The freeze waits no longer for the answer to this bulk.
+    BulkWait(Generation),
+    /// This bulk is too old to count on.
+    BulkReuse(Generation),
+    /// The data of a session that was given away under this generation is kept no longer. A driver whose
+    /// sessions live longer than [`KEPT_MS`](super::KEPT_MS) waits as long as they live.
+    Kept(Generation),
 }
 
 /// What the drain wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// A freeze began.
+    /// A handover began: its bulk is under way, or the freeze.
     Began,
-    /// It thawed; after [`FREEZE_FAILURES_MAX`] in a row `blocked` is true.
+    /// It goes on here, unfrozen; after [`FREEZE_FAILURES_MAX`] in a row `blocked` is true.
     Thawed {
         /// Whether this peer should not be tried again for it.
         blocked: bool,
@@ -128,6 +137,9 @@ pub enum Outcome {
     Live(HubId),
     /// The successor lost it.
     SuccessorLost,
+    /// Handed over, and `live` never came while the data was kept: only a tombstone is left. Whether it
+    /// lives there nobody here knows.
+    NeverConfirmed(HubId),
     /// On disk.
     Parked,
     /// It could not be written.

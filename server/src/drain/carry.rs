@@ -5,25 +5,10 @@ use crate::hub::Hub;
 use crate::hub::cell::Inner;
 use std::sync::Arc;
 use tidegate_protocol::close::{Close, reason_until};
-use tidegate_protocol::drain::{Action, Event, Resume};
+use tidegate_protocol::drain::{Action, Event, Handed, Resume, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
-use tidegate_protocol::position::Offset;
+use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
 use tidegate_protocol::session::{Event as SessionEvent, State};
-
-/// Offsets at the moment when the successor welcomed the client of a moved session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resumed {
-    /// From `committed` to `welcome`, in milliseconds.
-    pub gap_ms: u64,
-    /// How much the client had.
-    pub from: Offset,
-    /// Below this nothing could be replayed.
-    pub base: Offset,
-    /// How much had been numbered towards the client.
-    pub end: Offset,
-    /// How much of the client's had been counted.
-    pub received: Offset,
-}
 
 /// One order. What it causes comes back through the cell, as an event.
 pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
@@ -37,7 +22,11 @@ pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
         }
         Action::Move { id, to } => with(hub, id, |inner| dialogue::order_move(hub, drain, inner, to)),
         Action::Recall { id } => with(hub, id, |inner| dialogue::recall(hub, drain, inner)),
-        Action::Push { id, to } => feed(hub, id, SessionEvent::Push { to }),
+        Action::Push { id, to } => {
+            // Of a hub that is not heard nobody knows what it reads: the oldest, then.
+            let version = hub.peers.snapshot_version(to).unwrap_or(SNAPSHOT_VERSIONS[0]);
+            feed(hub, id, SessionEvent::Push { to, version });
+        }
         Action::Park { id, .. } => {
             hub.set_parked_for_good(true);
             feed(hub, id, SessionEvent::Park);
@@ -81,20 +70,15 @@ fn force(hub: &Arc<Hub>, id: SessionId, slot_in_ms: u64) {
 }
 
 /// Compares what the successor served with what was handed to it. None: the session was not given away here.
-pub(super) fn reconcile(hub: &Hub, inner: &mut Inner, resumed: &Resumed) -> Option<Resume> {
+pub(super) fn reconcile(hub: &Hub, inner: &mut Inner, welcomed: &Welcomed) -> Option<Resume> {
     if !matches!(inner.session.state(), State::Given { .. } | State::Moved { .. }) {
         return None;
     }
     let moving = inner.moving.as_mut()?;
     let (end, received) = moving.handed?;
     let frozen_ms = moving.committed_at.unwrap_or(hub.now()).since(moving.since);
-    let resume = Resume {
-        gap_ms: moving.connected.then_some(frozen_ms + resumed.gap_ms),
-        replayed: resumed.end.since(resumed.from.max(resumed.base)),
-        duplicates_dropped: 0,
-        gaps: u64::from(resumed.from < resumed.base),
-        lost: end.since(resumed.end) + received.since(resumed.received),
-    };
+    let frozen_ms = moving.connected.then_some(frozen_ms);
+    let resume = Resume::reconciled(&Handed { end, received, written: moving.written, frozen_ms }, welcomed);
     moving.resume = Some(resume);
     if let Some(gap_ms) = resume.gap_ms {
         hub.metrics.gap_seconds.record(gap_ms as f64 / 1000.0);

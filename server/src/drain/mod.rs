@@ -24,7 +24,7 @@ use std::time::Duration;
 use tidegate_protocol::control::{
     DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest,
 };
-use tidegate_protocol::drain::{Drain, Event, Facts, Plan};
+use tidegate_protocol::drain::{Drain, Event, Facts, Plan, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
@@ -33,7 +33,6 @@ use attempts::Attempts;
 use keep::Keeper;
 
 pub use attempts::Attempt;
-pub use carry::Resumed;
 pub use leave::{leave, park_everything};
 
 /// How often the driver looks at the peers, in milliseconds.
@@ -93,7 +92,8 @@ impl Driver {
         let moving = inner.moving.as_deref().copied();
         match outcome {
             Outcome::Began => {
-                if let Some(to) = moving.and_then(|moving| moving.to) {
+                // Asked of the machine: the freeze, which fills `moving`, comes later.
+                if let Some(to) = inner.session.successor() {
                     self.tell(Event::HandoverBegan { id, to });
                 }
             }
@@ -124,15 +124,16 @@ impl Driver {
             }
             // A session that comes here from elsewhere while this hub drains is an arrival.
             Outcome::Arrived(_) => self.tell(Event::Arrived { id, facts: facts(inner, 0) }),
-            Outcome::SuccessorLost => {}
+            // Committed, and never live: unconfirmed at the deadline.
+            Outcome::SuccessorLost | Outcome::NeverConfirmed(_) => {}
         }
     }
 
     /// The client of a moved session is back at its successor; what that hub says of it.
-    pub fn resumed(&self, hub: &Arc<Hub>, id: SessionId, resumed: &Resumed) {
+    pub fn resumed(&self, hub: &Arc<Hub>, id: SessionId, welcomed: &Welcomed) {
         let Some(cell) = hub.cell(id) else { return };
         let mut inner = cell.lock();
-        let Some(resume) = carry::reconcile(hub, &mut inner, resumed) else { return };
+        let Some(resume) = carry::reconcile(hub, &mut inner, welcomed) else { return };
         // `live` and `resumed` may overtake each other: whichever is second tells the machine.
         if matches!(inner.session.state(), State::Moved { .. }) {
             self.tell(Event::Resumed { id, resume });

@@ -17,7 +17,7 @@ use tidegate_protocol::frame::{ServerFrame, Welcome, WireLimits};
 use tidegate_protocol::id::{ConnectionId, HubId, ResumeToken};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::{Generation, Offset};
-use tidegate_protocol::session::{Action, Event, Outcome, State};
+use tidegate_protocol::session::{Action, Event, Outcome, State, Timer};
 
 /// Carries out actions in order; the machine may answer with more. `fan` is there for events that may
 /// change the owner ([`Cell::feed`] sees to that).
@@ -79,6 +79,7 @@ fn one(
             }
             let mut moving = Moving::begun(hub.now(), inner.session.counted().is_some());
             moving.to = inner.session.successor();
+            moving.written = inner.session.position();
             inner.moving = Some(Box::new(moving));
             // Without an app nobody has to finish first.
             return (!app::settle(hub, cell, inner)).then_some(Event::Settled);
@@ -104,7 +105,11 @@ fn one(
             calls::apply_waiting(hub, cell, inner);
         }
         Action::ForwardCalls(to) => calls::forward_waiting(hub, cell.id, inner, to),
-        Action::Arm(timer, after_ms) => hub.timers.arm(hub.now().plus(after_ms), Due::Session(cell.id, timer)),
+        Action::Arm(timer, after_ms) => {
+            // What was given away is kept for as long as its client may come back.
+            let at_least = if matches!(timer, Timer::Kept(_)) { hub.config.session_ttl_ms } else { 0 };
+            hub.timers.arm(hub.now().plus(after_ms.max(at_least)), Due::Session(cell.id, timer));
+        }
         Action::Told(outcome) => told(hub, cell, inner, outcome),
     }
     None
@@ -199,7 +204,9 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             }
         }
         Outcome::Arrived(from) => {
-            tracing::debug!(session = %cell.id, %from, generation = inner.session.generation().0, "session taken over");
+            let generation = inner.session.generation();
+            tracing::debug!(session = %cell.id, %from, generation = generation.0, "session taken over");
+            hub.bulks.drop_up_to(cell.id, generation);
             hub.came_back(cell.id);
             if inner.session.counted().is_some() {
                 came_back(hub, cell, inner, from, 0);
@@ -219,6 +226,10 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
         }
         Outcome::SuccessorLost => {
             tracing::warn!(session = %cell.id, "the successor lost this session; its client will be reset and told")
+        }
+        Outcome::NeverConfirmed(to) => {
+            tracing::warn!(session = %cell.id, %to, "the successor never said that this session is live there; its data is kept no longer");
+            hub.forget_later(cell.id);
         }
         Outcome::ParkFailed => tracing::error!(session = %cell.id, "could not park this session; it is served on"),
         Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced { .. } => {}

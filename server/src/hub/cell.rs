@@ -80,6 +80,8 @@ pub struct Moving {
     pub committed_at: Option<Millis>,
     /// At the predecessor: what was numbered and what was counted when it was handed over.
     pub handed: Option<(Offset, Offset)>,
+    /// At the predecessor: how much had been written to the connection that was there when it froze.
+    pub written: Option<Offset>,
     /// At the predecessor: how the client came back at the successor, once that is known.
     pub resume: Option<Resume>,
     /// At the successor: who gave it.
@@ -89,7 +91,16 @@ pub struct Moving {
 impl Moving {
     /// Beginning now.
     pub fn begun(since: Millis, connected: bool) -> Self {
-        Self { since, connected, to: None, committed_at: None, handed: None, resume: None, predecessor: None }
+        Self {
+            since,
+            connected,
+            to: None,
+            committed_at: None,
+            handed: None,
+            written: None,
+            resume: None,
+            predecessor: None,
+        }
     }
 }
 

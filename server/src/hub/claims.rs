@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate_protocol::claim::{CLAIM_MS, Claim, Step};
 use tidegate_protocol::frame::Old;
 use tidegate_protocol::id::{ConnectionId, HubId, SessionId};
-use tidegate_protocol::peer::{ClaimId, Handover, Knowledge, PeerMessage, Refusal, SNAPSHOT_VERSION};
+use tidegate_protocol::peer::{ClaimId, Knowledge, PeerMessage, Refusal};
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::{HelloFacts, Record};
 use tidegate_protocol::session::{Event, Left, State};
@@ -210,7 +210,8 @@ impl Claims {
         }
     }
 
-    fn take_for_snapshot(&self, id: ClaimId) -> Option<(ConnectionId, HelloFacts)> {
+    /// The connection that waits for this claim's snapshot, and what it said; the claim is used up.
+    pub(super) fn take_for_snapshot(&self, id: ClaimId) -> Option<(ConnectionId, HelloFacts)> {
         let mut table = self.table();
         let claim = table.claims.get_mut(&id)?;
         let waits = claim.on_snapshot().then(|| (claim.connection(), claim.hello()));
@@ -326,39 +327,6 @@ impl Hub {
             return;
         }
         self.claims.begin(self, session, conn, hello, named);
-    }
-
-    pub(super) fn snapshot_came(
-        self: &Arc<Self>,
-        from: HubId,
-        session: SessionId,
-        handover: Handover,
-        claim: Option<ClaimId>,
-        version: u32,
-        record: Box<Record<Message>>,
-    ) {
-        let abort = |hub: &Arc<Hub>| hub.say(from, PeerMessage::Abort { session, handover });
-        if version != SNAPSHOT_VERSION || handover.from != from || handover.to != self.id {
-            tracing::warn!(%session, %from, version, "a snapshot that this hub cannot take was refused");
-            return abort(self);
-        }
-        let known_copy = self.cell(session).is_some_and(|cell| cell.lock().session.holds(handover));
-        let waiting = match claim {
-            // The same snapshot again; the first one used the claim up.
-            Some(_) if known_copy => None,
-            Some(id) => match self.claims.take_for_snapshot(id) {
-                Some((conn, hello)) if self.connection(conn).is_some() => Some((conn, hello)),
-                Some(_) | None => return abort(self),
-            },
-            None if self.drain.is_leaving()
-                || self.cell_count() as u64 >= self.config.limits.copies + self.config.limits.tombstones =>
-            {
-                return abort(self);
-            }
-            None => None,
-        };
-        self.claims.settled(session);
-        self.cell_or_new(session).feed(self, Event::Copied { waiting, handover, record });
     }
 
     pub(super) fn answer_locate(self: &Arc<Self>, from: HubId, session: SessionId, claim: ClaimId) {

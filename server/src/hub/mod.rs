@@ -6,6 +6,8 @@ pub mod cell;
 pub mod claims;
 pub mod conn;
 pub mod fan;
+mod heard;
+pub mod holding;
 pub mod parking;
 mod registry;
 pub mod said;
@@ -32,7 +34,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 pub use sweep::sweep;
 use tidegate_protocol::id::{ConnectionId, HubId, Incarnation, SessionId};
-use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Left, Session, State};
@@ -76,6 +77,8 @@ pub struct Hub {
     pub claims: claims::Claims,
     /// What clients that return said of themselves.
     pub said: said::Said,
+    /// Bulks of sessions that may come here.
+    pub bulks: holding::Bulks,
     cells: Registry<SessionId, Arc<Cell>>,
     conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
@@ -120,6 +123,7 @@ impl Hub {
             timers: Timers::default(),
             claims: claims::Claims::counting_from(first_claim(&parts.world)),
             said: said::Said::default(),
+            bulks: holding::Bulks::default(),
             cells: registry::ordered(),
             conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
@@ -322,56 +326,6 @@ impl Hub {
         if let Some(oldest) = oldest {
             self.cells.remove_if(&oldest, |_, cell| matches!(cell.lock().session.state(), State::Moved { .. }));
         }
-    }
-
-    /// A word to a hub. To this one it goes by way of a task: whoever speaks holds a cell's lock.
-    pub fn say(self: &Arc<Self>, to: HubId, message: PeerMessage<Message>) {
-        if to != self.id {
-            return self.peers.say(to, message);
-        }
-        let hub = self.clone();
-        tokio::spawn(async move { hub.peer_said(hub.id, message) });
-    }
-
-    /// A word from a peer about a session.
-    pub fn peer_said(self: &Arc<Self>, from: HubId, message: PeerMessage<Message>) {
-        let session = message.session();
-        match message {
-            PeerMessage::Located { claim, knowledge, .. } => self.claims.located(self, from, claim, knowledge),
-            PeerMessage::Refused { claim, why, .. } => self.claims.refused(self, from, claim, why),
-            PeerMessage::ResetFrom { claim, record, .. } => self.claims.reset_from(self, claim, record),
-            PeerMessage::Snapshot { handover, claim, version, record, .. } => {
-                self.snapshot_came(from, session, handover, claim, version, record);
-            }
-            PeerMessage::Resumed { gap_ms, from, base, end, received, .. } => {
-                self.drain.resumed(self, session, &crate::drain::Resumed { gap_ms, from, base, end, received });
-            }
-            PeerMessage::Locate { claim, .. } => self.answer_locate(from, session, claim),
-            other @ (PeerMessage::Claim { .. } | PeerMessage::Replaced { .. }) if self.cell(session).is_none() => {
-                self.unknown_here(from, session, other);
-            }
-            other @ (PeerMessage::Claim { .. }
-            | PeerMessage::Replaced { .. }
-            | PeerMessage::Held { .. }
-            | PeerMessage::Committed { .. }
-            | PeerMessage::Aborted { .. }
-            | PeerMessage::Abort { .. }
-            | PeerMessage::Live { .. }
-            | PeerMessage::Lost { .. }) => match self.cell(session) {
-                Some(cell) => cell.feed(self, Event::Peer { from, message: other }),
-                // A machine that knows nothing gives the right answer, and need not be kept.
-                None => Cell::new(Session::unknown(session, self.id), self.now())
-                    .feed(self, Event::Peer { from, message: other }),
-            },
-        }
-    }
-
-    /// A peer said goodbye, was forgotten, or is back under a new incarnation.
-    pub fn peer_gone(self: &Arc<Self>, hub: HubId) {
-        for cell in self.all_cells() {
-            cell.feed(self, Event::PeerGone { hub });
-        }
-        self.claims.gone(self, hub);
     }
 
     /// Starts a new session in the place of a lost one, for a connection that waits.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::peer::ClaimId;
-use tidegate_protocol::position::Millis;
+use tidegate_protocol::position::{Generation, Millis};
 use tidegate_protocol::session::{Event, Left, Timer};
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ pub enum Due {
     Ttl(SessionId),
     /// A session's JWT may have run out.
     AuthExpiry(SessionId),
+    /// A bulk has been held for long enough.
+    Bulk(SessionId, Generation),
     /// Who has not answered `locate` is silent.
     Silence(ClaimId),
     /// A claim took too long.
@@ -77,6 +79,7 @@ impl Hub {
                     cell.feed(self, Event::End(Left::Expired));
                 }
             }
+            Due::Bulk(id, bulk) => self.bulks.drop_up_to(id, bulk),
             Due::Silence(claim) => self.claims.silence(self, claim),
             Due::ClaimLimit(claim) => self.claims.limit(self, claim),
             Due::ClaimSilence(claim, silent) => self.claims.peer_silence(self, claim, silent),

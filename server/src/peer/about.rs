@@ -8,6 +8,8 @@ use http::Uri;
 use std::sync::PoisonError;
 use tidegate_protocol::control::PeerInfo;
 use tidegate_protocol::drain::Admission;
+use tidegate_protocol::id::HubId;
+use tidegate_protocol::peer::{SNAPSHOT_VERSIONS, common_version};
 
 impl Peers {
     /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
@@ -54,6 +56,12 @@ impl Peers {
         self.admissions.lock().unwrap_or_else(PoisonError::into_inner).seen(self.now())
     }
 
+    /// The newest snapshot version that this hub and that one know; None: it was not heard, or there is none.
+    pub fn snapshot_version(&self, hub: HubId) -> Option<u32> {
+        let book = self.book();
+        common_version(&book.table.get(hub)?.said()?.hello.versions)
+    }
+
     /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
     pub(super) fn hello(&self, hub: &Hub) -> Hello {
         let fan_last = hub.fan.lock().own_last();
@@ -71,7 +79,7 @@ impl Peers {
             room: hub.has_room(),
             admission: self.admission(),
             fan_last,
-            versions: vec![tidegate_protocol::peer::SNAPSHOT_VERSION],
+            versions: SNAPSHOT_VERSIONS.to_vec(),
             known,
         }
     }

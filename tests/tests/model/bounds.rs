@@ -33,6 +33,12 @@ pub struct Budget {
     pub copy_ends: u8,
     /// Connections sent away from a copy.
     pub copy_waits: u8,
+    /// Freezes that wait no longer for the answer to a bulk.
+    pub bulk_waits: u8,
+    /// Bulks dropped by whoever sent or holds them.
+    pub bulk_ends: u8,
+    /// Kept data that reaches its time to live.
+    pub kept_ends: u8,
     /// Claims for which a hub stays silent, or that last too long.
     pub claim_limits: u8,
     /// Hellos of a client that has waited `orphan_after_ms`.
@@ -41,6 +47,14 @@ pub struct Budget {
     pub late_hellos: u8,
     /// Sessions parked.
     pub parks: u8,
+    /// Sessions ended by an administrator.
+    pub evicts: u8,
+    /// Client processes that die, with all that they knew.
+    pub deaths: u8,
+    /// Other clients that come with the token of this one and a higher try.
+    pub thieves: u8,
+    /// Calls from outside that come to any hub.
+    pub calls: u8,
 }
 
 /// What is left out of a scenario to keep it exhaustive.
@@ -54,17 +68,37 @@ pub struct Grain {
     pub hub_writes_at_once: bool,
     /// The app takes messages, and settles before a move, at once.
     pub app_at_once: bool,
+    /// Each message towards the client is worth a bulk.
+    pub heavy: bool,
 }
 
 impl Grain {
     /// Every step on its own.
-    pub const FINE: Self =
-        Self { client_reads_at_once: false, hub_reads_at_once: false, hub_writes_at_once: false, app_at_once: false };
+    pub const FINE: Self = Self {
+        client_reads_at_once: false,
+        hub_reads_at_once: false,
+        hub_writes_at_once: false,
+        app_at_once: false,
+        heavy: false,
+    };
     /// Only what hubs say to each other is a step on its own.
-    pub const PEERS: Self =
-        Self { client_reads_at_once: true, hub_reads_at_once: true, hub_writes_at_once: true, app_at_once: true };
+    pub const PEERS: Self = Self {
+        client_reads_at_once: true,
+        hub_reads_at_once: true,
+        hub_writes_at_once: true,
+        app_at_once: true,
+        heavy: false,
+    };
     /// Connections in both directions are streams with bytes under way; the app is quick.
     pub const WIRE: Self = Self { app_at_once: true, hub_writes_at_once: true, ..Self::FINE };
+
+    /// As [`Grain::PEERS`], but the client leaves what it is told in its socket for a while: messages stay unacked.
+    pub const PEERS_LAZY: Self = Self { client_reads_at_once: false, ..Self::PEERS };
+
+    /// The same with messages that are worth a bulk.
+    pub const fn heavy(self) -> Self {
+        Self { heavy: true, ..self }
+    }
 }
 
 /// A rule dropped on purpose: each must be caught by some property, else the check proves nothing.
@@ -103,6 +137,18 @@ pub enum Mutant {
     ResetWithoutAsking,
     /// Rule 18: the connection is closed before the record is on disk.
     ParkedBeforeWritten,
+    /// Rule 2: an app message travels before `welcome`.
+    MessageBeforeWelcome,
+    /// Rule 3: a connection does not start at `welcome.from`, but one before it.
+    PositionOffByOne,
+    /// Rule 10: a difference is put on whatever bulk is there.
+    DifferenceGuessed,
+    /// Rule 10: a freeze has no limit.
+    FreezeWithoutLimit,
+    /// Rule 12: only this hub itself is asked for the owner.
+    AsksNobody,
+    /// Rule 16: calls that waited are forgotten when the freeze is over.
+    WaitingCallsForgotten,
     /// Rule 4: the hub counts what comes on the old connection after it welcomed the new one.
     OldConnectionCounts,
 }

@@ -82,7 +82,12 @@ impl Model for Scenario {
                 kept(world, |fault| fault == Fault::NeedlessReset)
             }),
             Property::always("no reset unless a hub lost its memory or the client waited", |_, world: &World| {
-                !world.ledger.reset || world.ledger.data_lost || world.ledger.orphaned
+                let ledger = &world.ledger;
+                !ledger.reset || ledger.data_lost || ledger.orphaned || ledger.evicted
+            }),
+            Property::always("no call is forgotten", |_, world| kept(world, |fault| fault == Fault::CallForgotten)),
+            Property::always("another client with the same token hears in order, too", |_, world| {
+                kept(world, |fault| fault == Fault::ThiefOutOfOrder)
             }),
             Property::always("told safe means on disk", |_, world| {
                 kept(world, |fault| fault == Fault::ParkedWithoutRecord)
@@ -128,12 +133,12 @@ pub fn prove(scenario: Scenario) {
             );
         }
     }
+    println!("model: {name}: {states} states, depth {depth}, {} ms", begun.elapsed().as_millis());
     assert!(
         begun.elapsed() < TIME_MAX,
         "{name}: stopped after {states} states and {TIME_MAX:?}, before it had seen all"
     );
     assert!(checker.is_done(), "{name}: the search ended before it had seen all");
-    println!("model: {name}: {states} states, depth {depth}, {} ms", begun.elapsed().as_millis());
 }
 
 fn show(world: &World) -> String {

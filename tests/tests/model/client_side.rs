@@ -1,7 +1,7 @@
 //! The client machine, driven: what it is told, and what it does about it.
 
 use crate::ledger::Fault;
-use crate::wire::{Down, Pipe, Up};
+use crate::wire::{Down, Note, Pipe, Up};
 use crate::world::{LATE, World, settings};
 use tidegate_protocol::client::{Action as Do, Conn, Event as Input, Report};
 use tidegate_protocol::frame::ClientFrame;
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// One event for the client machine, and what it does about it.
-    pub fn client(&mut self, event: Input<u8>) {
+    pub fn client(&mut self, event: Input<Note>) {
         for action in self.client.machine.step(&settings(), Millis(0), 0, event) {
             match action {
                 Do::Dial { conn, .. } => self.client.dialling = Some(conn.0),
@@ -46,8 +46,8 @@ impl World {
                 }
                 Do::Deliver(message) => {
                     self.ledger.delivered += 1;
-                    let right = message == self.ledger.delivered
-                        && self.client.machine.received() >= Offset(u64::from(message));
+                    let right = message.number == self.ledger.delivered
+                        && self.client.machine.received() >= Offset(u64::from(message.number));
                     self.ledger.expect(right, Fault::DeliveredOutOfOrder);
                 }
                 Do::Report(report) => self.report(&report),
@@ -61,13 +61,14 @@ impl World {
         }
     }
 
-    pub fn report(&mut self, report: &Report<u8>) {
+    pub fn report(&mut self, report: &Report<Note>) {
         match report {
             Report::Reset { .. } => self.client.over = true,
             Report::Ended { code, .. } => {
                 self.client.over = true;
                 // Once the session was replaced, the old one's closes are no matter.
-                self.ledger.expect(self.ledger.reset, Fault::ClientEnded(*code));
+                let excused = self.ledger.may_end() || self.ledger.robbed;
+                self.ledger.expect(excused, Fault::ClientEnded(*code));
             }
             Report::Gap { .. } => self.ledger.blame(Fault::FalseGap),
             _ => {}
@@ -91,7 +92,7 @@ impl World {
             }
         }
         if id >= LATE {
-            return;
+            return self.thief_reads(id, &item);
         }
         let conn = Conn(id);
         match item {

@@ -46,6 +46,7 @@ impl World {
         self.hubs[hub].to_learn.remove(&gone);
         self.hubs[hub].knows[gone] = self.hubs[gone].run;
         self.feed(hub, Event::PeerGone { hub: hub_id(gone) });
+        self.hubs[hub].shelf.peer_gone(hub_id(gone));
         if let (Mutant::GoLiveOnPredecessorGone, State::Copy { handover, predecessor_gone: true, .. }) =
             (self.mutant, self.hubs[hub].session.state())
         {
@@ -64,6 +65,7 @@ impl World {
                 let generation = self.hubs[hub].session.generation();
                 self.ledger.live.insert((hub, generation));
                 self.population[hub] += 1;
+                self.hubs[hub].shelf.drop_up_to(SESSION, generation);
             }
             Outcome::Committed if self.mutant == Mutant::MovedBeforeLive => {
                 if let State::Given { handover, .. } = self.hubs[hub].session.state() {
@@ -79,9 +81,8 @@ impl World {
             }
             Outcome::Left(why) => {
                 self.leave(hub);
-                // Nobody ends it here: it can only be replaced.
-                let replaced = why == Left::Replaced || self.ledger.reset;
-                self.ledger.expect(replaced && self.ledger.reset, Fault::SessionEnded);
+                let lost = why == Left::Expired && self.ledger.data_lost;
+                self.ledger.expect(self.ledger.may_end() || lost, Fault::SessionEnded);
             }
             _ => {}
         }

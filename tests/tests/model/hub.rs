@@ -2,7 +2,7 @@
 
 use crate::bounds::Mutant;
 use crate::ledger::Fault;
-use crate::wire::{Down, Parcel};
+use crate::wire::{Down, Note, Parcel};
 use crate::world::{SESSION, World, hub_id, index_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidegate_protocol::claim::{Claim, Step};
@@ -12,10 +12,11 @@ use tidegate_protocol::id::{ConnectionId, DrainId, HubId, ResumeToken, SessionId
 use tidegate_protocol::peer::{ClaimId, Knowledge, PeerMessage};
 use tidegate_protocol::position::{Epoch, Generation, Offset};
 use tidegate_protocol::replay::ReplayLimits;
+use tidegate_protocol::session::bulk::{BULK_MIN_BYTES, Bulk, Difference, Shelf, Shelved};
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 use tidegate_protocol::session::{Action, Event, Fence, Session, State, Timer};
 
-pub const LIMITS: ReplayLimits = ReplayLimits { messages_max: 16, bytes_max: 64 };
+pub const LIMITS: ReplayLimits = ReplayLimits { messages_max: 16, bytes_max: 16 * BULK_MIN_BYTES };
 
 /// What is on a hub's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +24,7 @@ pub enum Disk {
     /// Nothing.
     Empty,
     /// A parked session.
-    Parked(Box<Record<u8>>, Fence),
+    Parked(Box<Record<Note>>, Fence),
     /// It was taken up: what follows is not on disk.
     TakenUp,
 }
@@ -42,7 +43,9 @@ pub struct Hub {
     /// Number of its last drain frame.
     pub seq: u32,
     /// The session.
-    pub session: Session<u8>,
+    pub session: Session<Note>,
+    /// Bulks that it holds for peers.
+    pub shelf: Shelf<Note>,
     /// Claims under way.
     pub claims: Vec<Claim>,
     /// Who owned the session when each waiting hello arrived: the ghost's, not the hub's.
@@ -59,6 +62,8 @@ pub struct Hub {
     pub disk: Disk,
     /// How much it acked on the connection at work.
     pub acked: u8,
+    /// Calls that wait for the session.
+    pub calls: u8,
 }
 
 impl Hub {
@@ -70,6 +75,7 @@ impl Hub {
             draining: false,
             seq: 0,
             session: Session::unknown(SESSION, hub_id(me)),
+            shelf: Shelf::default(),
             claims: Vec::new(),
             seen: BTreeMap::new(),
             claimed: 0,
@@ -78,6 +84,7 @@ impl Hub {
             writing: false,
             disk: Disk::Empty,
             acked: 0,
+            calls: 0,
         }
     }
 }
@@ -109,7 +116,7 @@ pub fn drain_id(hub: usize, run: u8) -> DrainId {
 
 impl World {
     /// One event for the machine, and everything that follows from it at once.
-    pub fn feed(&mut self, hub: usize, event: Event<u8>) {
+    pub fn feed(&mut self, hub: usize, event: Event<Note>) {
         let mut out = Vec::new();
         let event = self.bend_event(hub, event);
         let before = matches!(self.hubs[hub].session.state(), State::Frozen { .. });
@@ -118,17 +125,18 @@ impl World {
         self.carry_out(hub, out);
     }
 
-    pub fn carry_out(&mut self, hub: usize, actions: Vec<Action<u8>>) {
+    pub fn carry_out(&mut self, hub: usize, actions: Vec<Action<Note>>) {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             self.one(hub, action);
         }
         self.prune_timers(hub);
         self.check_owners();
+        self.check_calls(hub);
         self.ack(hub);
     }
 
-    pub fn one(&mut self, hub: usize, action: Action<u8>) {
+    pub fn one(&mut self, hub: usize, action: Action<Note>) {
         match action {
             Action::Say(to, message) => self.say(hub, to, message),
             Action::Welcome { conn, serial, resumed, from, received } => {
@@ -163,17 +171,24 @@ impl World {
             Action::Arm(timer, _) => {
                 // The pace of repeats is no matter of safety.
                 let timer = if let Timer::Repeat(generation, _) = timer { Timer::Repeat(generation, 0) } else { timer };
-                if !(self.mutant == Mutant::CommittedSaidOnce && matches!(timer, Timer::Repeat(..))) {
+                let unarmed = match timer {
+                    Timer::Repeat(..) => self.mutant == Mutant::CommittedSaidOnce,
+                    Timer::Freeze(_) => self.mutant == Mutant::FreezeWithoutLimit,
+                    _ => false,
+                };
+                if !unarmed {
                     self.hubs[hub].timers.insert(timer);
                 }
             }
             Action::Told(outcome) => self.told(hub, outcome),
-            Action::Bind | Action::Unbind | Action::ApplyCalls | Action::ForwardCalls(_) => {}
+            Action::ApplyCalls if self.mutant != Mutant::WaitingCallsForgotten => self.apply_calls(hub),
+            Action::ForwardCalls(to) => self.forward_calls(hub, to),
+            Action::Bind | Action::Unbind | Action::ApplyCalls => {}
         }
     }
 
     /// A word to a peer, or to oneself (a claim asks every hub, this one included).
-    pub fn say(&mut self, from: usize, to: HubId, mut message: PeerMessage<u8>) {
+    pub fn say(&mut self, from: usize, to: HubId, mut message: PeerMessage<Note>) {
         let to = index_of(to);
         if let (Mutant::UntakenStayBehind, PeerMessage::Snapshot { record, .. }) = (self.mutant, &mut message) {
             record.untaken.clear();
@@ -189,7 +204,7 @@ impl World {
         self.post(from, to, message);
     }
 
-    pub fn post(&mut self, from: usize, to: usize, message: PeerMessage<u8>) {
+    pub fn post(&mut self, from: usize, to: usize, message: PeerMessage<Note>) {
         let (from_run, to_run) = (self.hubs[from].run, self.hubs[from].knows[to]);
         if to_run == self.hubs[to].run || self.mutant == Mutant::NoIncarnationFence {
             self.net.post(Parcel { from, from_run, to, to_run, message });
@@ -212,7 +227,7 @@ impl World {
     }
 
     /// A word from a peer arrives.
-    pub fn hear(&mut self, hub: usize, from: usize, message: PeerMessage<u8>) {
+    pub fn hear(&mut self, hub: usize, from: usize, message: PeerMessage<Note>) {
         match message {
             PeerMessage::Located { claim, knowledge, .. } => {
                 self.with_claim(hub, claim, |claim, out| claim.on_located(hub_id(from), knowledge, out));
@@ -239,12 +254,46 @@ impl World {
                     None => self.say(hub, hub_id(from), PeerMessage::Abort { session: SESSION, handover }),
                 }
             }
+            PeerMessage::Bulk { bulk, contents, .. } => self.bulk_came(hub, from, bulk, contents),
+            PeerMessage::Difference { handover, claim, bulk, difference, version, .. } => {
+                match self.complete(hub, from, bulk, &difference) {
+                    Some(record) => {
+                        let record = Box::new(record);
+                        let snapshot = PeerMessage::Snapshot { session: SESSION, handover, claim, version, record };
+                        self.hear(hub, from, snapshot);
+                    }
+                    None => {
+                        let session = SESSION;
+                        let message = PeerMessage::Difference { session, handover, claim, version, bulk, difference };
+                        self.feed(hub, Event::Peer { from: hub_id(from), message });
+                    }
+                }
+            }
             message => self.feed(hub, Event::Peer { from: hub_id(from), message }),
         }
     }
 
+    fn bulk_came(&mut self, hub: usize, from: usize, bulk: Generation, contents: Box<Bulk<Note>>) {
+        if let Shelved::Held(_) = self.hubs[hub].shelf.put(SESSION, hub_id(from), bulk, contents, true) {
+            self.say(hub, hub_id(from), PeerMessage::BulkHeld { session: SESSION, bulk });
+        }
+    }
+
+    fn complete(
+        &self,
+        hub: usize,
+        from: usize,
+        bulk: Generation,
+        difference: &Difference<Note>,
+    ) -> Option<Record<Note>> {
+        if self.mutant == Mutant::DifferenceGuessed {
+            return Some(difference.rest.clone());
+        }
+        self.hubs[hub].shelf.complete(SESSION, hub_id(from), bulk, difference)
+    }
+
     /// Lets a claim go on and does what it says.
-    pub fn with_claim(&mut self, hub: usize, id: ClaimId, go_on: impl FnOnce(&mut Claim, &mut Vec<Step<u8>>)) {
+    pub fn with_claim(&mut self, hub: usize, id: ClaimId, go_on: impl FnOnce(&mut Claim, &mut Vec<Step<Note>>)) {
         let Some(claim) = self.hubs[hub].claims.iter_mut().find(|claim| claim.id() == id) else { return };
         let mut steps = Vec::new();
         go_on(claim, &mut steps);
@@ -252,7 +301,7 @@ impl World {
         self.claim_steps(hub, conn, steps);
     }
 
-    pub fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<u8>>) {
+    pub fn claim_steps(&mut self, hub: usize, conn: ConnectionId, steps: Vec<Step<Note>>) {
         self.hubs[hub].claims.retain(|claim| !claim.is_done());
         if !self.hubs[hub].claims.iter().any(|claim| claim.connection() == conn)
             && !steps.iter().any(|step| matches!(step, Step::Reset { .. }))
@@ -285,7 +334,8 @@ impl World {
         let id = ClaimId(run * 256 + u64::from(self.hubs[hub].claimed));
         let owner = self.owner_now();
         self.hubs[hub].seen.insert(conn, owner);
-        let everyone = (0..self.hubs.len()).map(hub_id);
+        let nobody_else = self.mutant == Mutant::AsksNobody;
+        let everyone = (0..self.hubs.len()).filter(|other| !nobody_else || *other == hub).map(hub_id);
         let mut steps = Vec::new();
         let claim = Claim::begin(SESSION, id, conn, hello, orphaned, everyone, &mut steps);
         self.hubs[hub].claims.push(claim);
@@ -311,6 +361,7 @@ impl World {
     ) {
         let session = &self.hubs[hub].session;
         let (generation, Some(record)) = (session.generation(), session.record()) else { return };
+        let from = if self.mutant == Mutant::PositionOffByOne { Offset(from.0.saturating_sub(1)) } else { from };
         let frame = welcome_frame(SESSION, record.epoch, hub, serial, generation, resumed, from, received);
         let there = self.pipe_mut(conn).is_some_and(|pipe| {
             pipe.write(Down::Frame(Box::new(frame)));
@@ -383,7 +434,7 @@ impl World {
     }
 }
 
-pub fn message_from(message: &PeerMessage<u8>) -> HubId {
+pub fn message_from(message: &PeerMessage<Note>) -> HubId {
     match message {
         PeerMessage::Live { handover, .. } => handover.to,
         _ => HubId(0),
@@ -417,7 +468,7 @@ fn welcome_frame(
 }
 
 /// A session that begins with this hello.
-pub fn fresh(hub: usize, conn: ConnectionId, out: &mut Vec<Action<u8>>) -> Session<u8> {
+pub fn fresh(hub: usize, conn: ConnectionId, out: &mut Vec<Action<Note>>) -> Session<Note> {
     Session::begin(SESSION, hub_id(hub), Record::new(Epoch(1), Profile::default()), conn, 1, out)
 }
 

@@ -34,6 +34,10 @@ pub enum Fault {
     NeedlessReset,
     /// A client was told 1012 `parked` while nothing was on disk.
     ParkedWithoutRecord,
+    /// A call waits at a hub that neither has the session nor will get it.
+    CallForgotten,
+    /// Another client with the same token was not told everything in order.
+    ThiefOutOfOrder,
 }
 
 /// The truth about one session.
@@ -61,11 +65,22 @@ pub struct Ledger {
     pub orphaned: bool,
     /// The client was offered a new session.
     pub reset: bool,
+    /// An administrator ended it.
+    pub evicted: bool,
+    /// The client's process is no more.
+    pub died: bool,
+    /// Another client came with this one's token.
+    pub robbed: bool,
     /// What was broken first.
     pub fault: Option<Fault>,
 }
 
 impl Ledger {
+    /// Whether the session may end without its client's fault.
+    pub fn may_end(&self) -> bool {
+        self.reset || self.evicted || self.died
+    }
+
     /// Notes a broken promise.
     pub fn blame(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);

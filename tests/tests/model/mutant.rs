@@ -2,6 +2,7 @@
 //! themselves have no switch for this.
 
 use crate::bounds::Mutant;
+use crate::wire::Note;
 use crate::world::{SESSION, World, hub_id};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Generation;
@@ -10,7 +11,7 @@ use tidegate_protocol::session::{Event, Fence, Purpose, Session, State, Timer};
 
 impl World {
     /// What the mutant makes of an event.
-    pub fn bend_event(&self, hub: usize, event: Event<u8>) -> Event<u8> {
+    pub fn bend_event(&self, hub: usize, event: Event<Note>) -> Event<Note> {
         match (self.mutant, event) {
             (Mutant::CommitOnAnyHeld, Event::Peer { from, message: PeerMessage::Held { session, handover } }) => {
                 let handover = match self.hubs[hub].session.state() {

@@ -105,6 +105,41 @@ fn a_park_that_is_told_before_it_is_written_is_caught() {
 }
 
 #[test]
+fn an_app_message_before_welcome_is_caught() {
+    let budget = Budget { orders: 1, dials: 1, ..QUIET };
+    must_be_caught(Mutant::MessageBeforeWelcome, Grain::PEERS, budget, &["never closed for good", "way back"]);
+}
+
+#[test]
+fn a_connection_that_starts_one_position_off_is_caught() {
+    let budget = Budget { publishes: 2, cuts: 1, dials: 1, ..QUIET };
+    must_be_caught(Mutant::PositionOffByOne, Grain::PEERS, budget, &["once, in order", "way back"]);
+}
+
+#[test]
+fn a_difference_that_is_put_on_whatever_is_there_is_caught() {
+    let budget = Budget { pushes: 1, cuts: 1, publishes: 2, bulk_ends: 1, dials: 1, ..QUIET };
+    let by = &["once, in order", "way back"];
+    must_be_caught(Mutant::DifferenceGuessed, Grain::PEERS.heavy(), budget, by);
+}
+
+#[test]
+fn a_freeze_without_a_limit_is_caught() {
+    must_be_caught(Mutant::FreezeWithoutLimit, Grain::PEERS, Budget { pushes: 1, ..QUIET }, &["way back"]);
+}
+
+#[test]
+fn a_claim_that_asks_nobody_else_is_caught() {
+    must_be_caught(Mutant::AsksNobody, Grain::PEERS, Budget { dials: 1, cuts: 1, ..QUIET }, &["no reset"]);
+}
+
+#[test]
+fn calls_that_are_forgotten_after_the_freeze_are_caught() {
+    let budget = Budget { pushes: 1, calls: 1, freeze_limits: 1, ..QUIET };
+    must_be_caught(Mutant::WaitingCallsForgotten, Grain::PEERS, budget, &["no call is forgotten"]);
+}
+
+#[test]
 fn an_old_connection_that_still_counts_is_caught() {
     let budget = Budget { orders: 1, cancels: 1, dials: 1, sends: 1, ..QUIET };
     must_be_caught(Mutant::OldConnectionCounts, Grain::WIRE, budget, &["counted and taken once"]);

@@ -3,7 +3,7 @@
 //! the client must be served again with every message both ways, or have been told of a reset.
 
 use crate::bounds::Grain;
-use crate::wire::Pipe;
+use crate::wire::{Note, Pipe};
 use crate::world::{Step, World};
 use tidegate_protocol::claim::Claim;
 use tidegate_protocol::session::{State, Timer};
@@ -27,7 +27,8 @@ pub enum Ending {
 
 /// Runs the world on until it is whole again.
 pub fn recover(world: &World) -> Ending {
-    let excused = world.ledger.data_lost || world.ledger.orphaned || world.ledger.reset;
+    let ledger = &world.ledger;
+    let excused = ledger.data_lost || ledger.orphaned || ledger.may_end() || ledger.robbed;
     let mut world = world.clone();
     world.grain = Grain { client_reads_at_once: false, hub_reads_at_once: false, ..world.grain };
     world.net.clear();
@@ -40,10 +41,19 @@ pub fn recover(world: &World) -> Ending {
         if world.ledger.fault.is_some() {
             return Ending::Stuck("a promise was broken on the way back");
         }
-        if world.client.over {
+        if world.client.over && !world.ledger.died {
             return if excused { Ending::Told } else { Ending::Stuck("a reset, although nothing was lost") };
         }
         if quick(&mut world, visits < VISITS_PATIENT) {
+            continue;
+        }
+        if world.ledger.died {
+            // Nobody will come: its time to live ends it, wherever it is.
+            match world.hubs.iter().position(|hub| matches!(hub.session.state(), State::Serving { .. })) {
+                Some(owner) => world.apply(&Step::Expire(owner)),
+                None if !slow(&mut world, &mut visits) => return ended(&world),
+                None => {}
+            }
             continue;
         }
         if is_whole(&world) {
@@ -54,6 +64,16 @@ pub fn recover(world: &World) -> Ending {
         }
     }
     Ending::Stuck("it goes round in circles")
+}
+
+/// Whether nothing but tombstones is left of a session that nobody comes for.
+fn ended(world: &World) -> Ending {
+    let kept =
+        |state: &State<Note>| matches!(state, State::Serving { .. } | State::Frozen { .. } | State::Parked { .. });
+    if world.hubs.iter().any(|hub| kept(hub.session.state())) {
+        return Ending::Stuck("a session that nobody comes for is still owned");
+    }
+    Ending::Whole
 }
 
 fn is_whole(world: &World) -> bool {
@@ -112,10 +132,13 @@ fn slow(world: &mut World, visits: &mut usize) -> bool {
     };
     let claim = (0..hubs).find_map(|hub| world.hubs[hub].claims.first().map(|claim| (hub, claim)));
     let step = timer(|timer| matches!(timer, Timer::Repeat(..)))
-        .or_else(|| timer(|timer| matches!(timer, Timer::Freeze(_))))
+        .or_else(|| timer(|timer| matches!(timer, Timer::Freeze(_) | Timer::BulkWait(_))))
         .or_else(|| claim.map(silence_or_limit))
         .or_else(|| timer(|timer| matches!(timer, Timer::CopyWait(_))));
     let step = step.or_else(|| {
+        if world.client.over {
+            return None;
+        }
         if world.client.dialling.is_some() {
             *visits += 1;
             return Some(Step::Connect(*visits % hubs));
@@ -130,7 +153,7 @@ fn slow(world: &mut World, visits: &mut usize) -> bool {
         .find(|hub| *visits > VISITS_PATIENT && matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
     let step = parked.map(Step::TakeUp).or(step).or_else(|| {
         let parked = (0..hubs).find(|hub| matches!(world.hubs[*hub].session.state(), State::Parked { .. }));
-        parked.map(Step::TakeUp).or_else(|| timer(|timer| matches!(timer, Timer::CopyTtl(_))))
+        parked.map(Step::TakeUp).or_else(|| timer(|timer| matches!(timer, Timer::CopyTtl(_) | Timer::BulkReuse(_))))
     });
     match step {
         Some(step) => {

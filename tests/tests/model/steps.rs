@@ -25,6 +25,7 @@ impl World {
         for hub in 0..self.hubs.len() {
             self.hub_steps(hub, steps);
             self.trouble(hub, steps);
+            self.outside_steps(hub, steps);
         }
     }
 
@@ -44,6 +45,9 @@ impl World {
         }
         if self.budget.sends > 0 {
             steps.push(Step::ClientSends);
+        }
+        if self.budget.deaths > 0 {
+            steps.push(Step::ClientDies);
         }
     }
 
@@ -98,6 +102,9 @@ impl World {
         if matches!(session.state(), State::Parked { .. }) {
             steps.push(Step::TakeUp(hub));
         }
+        if budget.bulk_ends > 0 && !at.shelf.is_empty() {
+            steps.push(Step::DropBulk(hub));
+        }
         steps.extend(at.to_learn.iter().map(|gone| Step::Learn(hub, *gone)));
         for timer in &at.timers {
             let left = match timer {
@@ -105,6 +112,9 @@ impl World {
                 Timer::Repeat(..) => budget.repeats,
                 Timer::CopyTtl(_) => budget.copy_ends,
                 Timer::CopyWait(_) => budget.copy_waits,
+                Timer::BulkWait(_) => budget.bulk_waits,
+                Timer::BulkReuse(_) => budget.bulk_ends,
+                Timer::Kept(_) => budget.kept_ends,
             };
             if left > 0 {
                 steps.push(Step::Fire(hub, *timer));

@@ -7,6 +7,23 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use tidegate_protocol::frame::{ClientFrame, ServerFrame};
 use tidegate_protocol::peer::PeerMessage;
+use tidegate_protocol::replay::Payload;
+use tidegate_protocol::session::bulk::BULK_MIN_BYTES;
+
+/// An app message: its number, and whether it alone is worth a bulk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Note {
+    /// 1, 2, 3 … in each direction.
+    pub number: u8,
+    /// Whether it is as long as that.
+    pub heavy: bool,
+}
+
+impl Payload for Note {
+    fn size_bytes(&self) -> usize {
+        if self.heavy { BULK_MIN_BYTES } else { 1 }
+    }
+}
 
 /// A message between two runs of two hubs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +37,7 @@ pub struct Parcel {
     /// For which run of the receiver it was meant, as far as the sender knew.
     pub to_run: u8,
     /// What.
-    pub message: PeerMessage<u8>,
+    pub message: PeerMessage<Note>,
 }
 
 /// Parcels under way. A set: order does not exist, and the same parcel twice is one (the budget of
@@ -81,7 +98,7 @@ pub enum Up {
     /// A frame.
     Frame(ClientFrame),
     /// An app message.
-    Message(u8),
+    Message(Note),
     /// A close frame.
     Close(u16),
     /// The stream breaks off.
@@ -94,7 +111,7 @@ pub enum Down {
     /// A frame.
     Frame(Box<ServerFrame>),
     /// An app message.
-    Message(u8),
+    Message(Note),
     /// A close frame.
     Close(u16),
     /// The stream breaks off.

@@ -3,7 +3,7 @@
 use crate::bounds::Mutant;
 use crate::hub::Disk;
 use crate::ledger::Fault;
-use crate::wire::Down;
+use crate::wire::{Down, Note};
 use crate::world::World;
 use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::id::ConnectionId;
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// An app message of the client. False: the hub is still and leaves it in the socket.
-    pub fn receive(&mut self, hub: usize, id: u32, message: u8) -> bool {
+    pub fn receive(&mut self, hub: usize, id: u32, message: Note) -> bool {
         let mut conn = ConnectionId(u64::from(id));
         if self.mutant == Mutant::OldConnectionCounts
             && let Some(counted) = self.hubs[hub].session.counted()
@@ -53,7 +53,7 @@ impl World {
         match self.hubs[hub].session.receive(conn, message) {
             Receipt::Counted => {
                 self.ledger.counted += 1;
-                self.ledger.expect(message == self.ledger.counted, Fault::CountedOutOfOrder);
+                self.ledger.expect(message.number == self.ledger.counted, Fault::CountedOutOfOrder);
                 let received = self.hubs[hub].session.record().map_or(0, |record| record.received.0);
                 self.ledger.expect(received == u64::from(self.ledger.counted), Fault::CountedOutOfOrder);
                 self.ack(hub);
@@ -80,7 +80,7 @@ impl World {
             return;
         };
         self.ledger.taken += 1;
-        self.ledger.expect(message == self.ledger.taken, Fault::TakenOutOfOrder);
+        self.ledger.expect(message.number == self.ledger.taken, Fault::TakenOutOfOrder);
         self.feed(hub, Event::Taken);
     }
 

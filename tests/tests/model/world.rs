@@ -3,14 +3,16 @@
 use crate::bounds::{Budget, Grain, Mutant};
 use crate::hub::{self, Hub, drain_id, fresh, may_be_orphaned};
 use crate::ledger::{Fault, Ledger};
-use crate::wire::{Down, Net, Pipe, Up};
+use crate::wire::{Down, Net, Note, Pipe, Up};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use tidegate_protocol::client::{Client, Event as Input, Settings};
 use tidegate_protocol::close::client_ends_session;
 use tidegate_protocol::frame::{ClientFrame, Hello, ServerFrame};
 use tidegate_protocol::id::{ConnectionId, HubId, SessionId};
-use tidegate_protocol::peer::ClaimId;
+use tidegate_protocol::peer::{ClaimId, SNAPSHOT_VERSION};
 use tidegate_protocol::position::Offset;
+use tidegate_protocol::session::bulk::Shelf;
 use tidegate_protocol::session::{Event, Session, State, Timer};
 
 /// The one session.
@@ -29,7 +31,7 @@ pub fn index_of(hub: HubId) -> usize {
 /// The client machine and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Side {
-    pub machine: Client<u8>,
+    pub machine: Client<Note>,
     /// The connection that it is opening.
     pub dialling: Option<u32>,
     /// It was told of a reset, or ended: nothing more is asked of the hubs.
@@ -65,7 +67,13 @@ pub enum Step {
     Park(usize),
     Crash(usize),
     Learn(usize, usize),
+    DropBulk(usize),
     LateHello(usize, usize),
+    Evict(usize),
+    Expire(usize),
+    ClientDies,
+    Thief(usize),
+    Call(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +87,8 @@ pub struct World {
     /// How often each hub counts the session as its own (0 or 1).
     pub population: Vec<u8>,
     pub late: u32,
+    /// How much each other client with the token has heard, by its connection.
+    pub thieves: BTreeMap<u32, u8>,
     /// Fixed for a whole check, hence neither compared nor hashed.
     pub grain: Grain,
     pub mutant: Mutant,
@@ -93,6 +103,7 @@ impl PartialEq for World {
             && self.budget == other.budget
             && self.ledger == other.ledger
             && self.population == other.population
+            && self.thieves == other.thieves
     }
 }
 
@@ -105,6 +116,7 @@ impl Hash for World {
         self.budget.hash(state);
         self.ledger.hash(state);
         self.population.hash(state);
+        self.thieves.hash(state);
     }
 }
 
@@ -130,6 +142,7 @@ impl World {
             ledger: Ledger::default(),
             population: vec![0; hubs],
             late: 0,
+            thieves: BTreeMap::new(),
             grain: Grain::PEERS,
             mutant,
         };
@@ -164,7 +177,7 @@ impl World {
             Step::ClientSends => {
                 self.budget.sends -= 1;
                 self.ledger.sent += 1;
-                self.client(Input::Send(self.ledger.sent));
+                self.client(Input::Send(Note { number: self.ledger.sent, heavy: false }));
             }
             Step::ClientReads(id) => self.client_reads(id),
             Step::HubReads(id) => self.hub_reads(id, false),
@@ -208,7 +221,12 @@ impl World {
                 self.crash(hub);
             }
             Step::Learn(hub, gone) => self.learn(hub, gone),
+            Step::DropBulk(hub) => {
+                self.budget.bulk_ends -= 1;
+                self.hubs[hub].shelf = Shelf::default();
+            }
             Step::LateHello(hub, which) => self.late_hello(hub, which),
+            Step::Evict(_) | Step::Expire(_) | Step::ClientDies | Step::Thief(_) | Step::Call(_) => self.outside(step),
         }
     }
 
@@ -217,7 +235,7 @@ impl World {
             Step::Push(hub, to) => {
                 self.budget.pushes -= 1;
                 self.hubs[hub].draining = true;
-                self.feed(hub, Event::Push { to: hub_id(to) });
+                self.feed(hub, Event::Push { to: hub_id(to), version: SNAPSHOT_VERSION });
             }
             Step::Order(hub) => {
                 self.budget.orders -= 1;
@@ -280,6 +298,11 @@ impl World {
                 self.population[hub] = 1;
                 self.begin(hub, out);
             }
+            Up::Frame(ClientFrame::Hello(_)) if self.mutant == Mutant::MessageBeforeWelcome => {
+                if let Some(pipe) = self.pipe_mut(conn) {
+                    pipe.write(Down::Message(Note { number: 1, heavy: false }));
+                }
+            }
             Up::Frame(ClientFrame::Hello(hello)) => self.greet(hub, id, &hello, orphaned && may_be_orphaned(&hello)),
             Up::Frame(ClientFrame::Ack { received }) => self.feed(hub, Event::Acked { conn, received }),
             Up::Frame(_) | Up::Message(_) => {}
@@ -294,10 +317,16 @@ impl World {
 
     pub fn publish(&mut self, hub: usize) {
         self.budget.publishes = self.budget.publishes.saturating_sub(1);
-        let message = self.ledger.numbered + 1;
+        self.number(hub);
+    }
+
+    /// A message towards the client.
+    pub fn number(&mut self, hub: usize) {
+        let number = self.ledger.numbered + 1;
+        let message = Note { number, heavy: self.grain.heavy };
         if let Some(offset) = self.hubs[hub].session.number(message, false, &hub::LIMITS) {
-            self.ledger.numbered = message;
-            self.ledger.expect(offset == Offset(u64::from(message)), Fault::NumberedTwice);
+            self.ledger.numbered = number;
+            self.ledger.expect(offset == Offset(u64::from(number)), Fault::NumberedTwice);
         }
         if self.grain.hub_writes_at_once {
             self.pump(hub);
@@ -311,9 +340,12 @@ impl World {
             Timer::Repeat(..) => &mut budget.repeats,
             Timer::CopyTtl(_) => &mut budget.copy_ends,
             Timer::CopyWait(_) => &mut budget.copy_waits,
+            Timer::BulkWait(_) => &mut budget.bulk_waits,
+            Timer::BulkReuse(_) => &mut budget.bulk_ends,
+            Timer::Kept(_) => &mut budget.kept_ends,
         };
         *left = left.saturating_sub(1);
-        if matches!(timer, Timer::CopyTtl(_)) {
+        if matches!(timer, Timer::CopyTtl(_) | Timer::Kept(_)) {
             self.ledger.data_lost = true;
         }
         self.hubs[hub].timers.remove(&timer);
@@ -350,8 +382,8 @@ impl World {
         self.ledger.expect(within, Fault::AckedBeforeTaken);
     }
 
-    pub fn begin(&mut self, hub: usize, out: Vec<tidegate_protocol::session::Action<u8>>) {
-        let session: &Session<u8> = &self.hubs[hub].session;
+    pub fn begin(&mut self, hub: usize, out: Vec<tidegate_protocol::session::Action<Note>>) {
+        let session: &Session<Note> = &self.hubs[hub].session;
         (self.ledger.owner, self.ledger.generation) = (Some((hub, 0)), session.generation());
         self.carry_out(hub, out);
     }

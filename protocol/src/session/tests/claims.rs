@@ -138,6 +138,6 @@ fn a_hub_never_freezes_a_session_to_move_it_to_itself() {
         PeerMessage::Claim { session: S, claim: CLAIM, hello: hello(1, 2, 0), versions: vec![1], orphaned: false };
     let actions = pair.peer(A, A, claim);
     assert!(matches!(actions[..], [Action::Say(A, PeerMessage::Refused { why: Refusal::Busy, .. })]), "{actions:?}");
-    pair.at(A, Event::Push { to: A });
+    pair.at(A, Event::Push { to: A, version: SNAPSHOT_VERSION });
     assert!(matches!(pair.a.state(), State::Serving { .. }));
 }

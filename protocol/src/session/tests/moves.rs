@@ -5,7 +5,7 @@ fn a_push_moves_a_session_without_a_connection_of_its_client() {
     let mut pair = Pair::new();
     pair.at(A, Event::ConnectionLost { conn: OLD });
     pair.number(A, 1);
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.settle(None);
     assert!(matches!(pair.b.state(), State::Serving { link: Link::Detached, .. }), "{:?}", pair.b.state());
     let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
@@ -16,21 +16,21 @@ fn a_push_moves_a_session_without_a_connection_of_its_client() {
 #[test]
 fn a_thaw_raises_the_generation_above_the_offer_and_the_next_freeze_offers_a_new_one() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     assert_eq!(pair.a.fence(), Some(Fence { generation: Generation(1), offered: Generation(2) }));
     pair.at(A, Event::Fired(Timer::Freeze(Generation(2))));
     assert_eq!(pair.a.fence(), Some(Fence { generation: Generation(3), offered: Generation(3) }));
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     assert_eq!(pair.a.fence(), Some(Fence { generation: Generation(3), offered: Generation(4) }));
 }
 
 #[test]
 fn a_held_for_an_old_freeze_is_answered_aborted_and_its_holder_drops_the_copy() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.at(A, Event::Fired(Timer::Freeze(Generation(2))));
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     let held = pair.net.iter().position(|(.., message)| message.kind() == "held").expect("B said held");
     let (from, to, message) = pair.net.remove(held).expect("it is there");
     let actions = pair.peer(from, to, message);
@@ -43,7 +43,7 @@ fn a_held_for_an_old_freeze_is_answered_aborted_and_its_holder_drops_the_copy() 
 #[test]
 fn a_copy_goes_live_on_committed_alone() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.at(B, Event::PeerGone { hub: A });
     pair.at(B, Event::Fired(Timer::CopyTtl(Generation(9))));
@@ -58,7 +58,7 @@ fn a_copy_goes_live_on_committed_alone() {
 #[test]
 fn committed_is_repeated_until_live_is_in_and_the_data_is_kept_until_then() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.deliver(None);
     pair.net.clear();
@@ -104,7 +104,7 @@ fn a_late_committed_is_answered_live_by_a_hub_that_gets_the_session_back() {
 #[test]
 fn a_hub_that_dropped_its_copy_never_says_live_for_it() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.peer(A, B, PeerMessage::Aborted { session: S, handover: handover(2) });
     let actions = pair.peer(A, B, PeerMessage::Committed { session: S, handover: handover(2) });
@@ -114,7 +114,7 @@ fn a_hub_that_dropped_its_copy_never_says_live_for_it() {
 #[test]
 fn a_snapshot_that_comes_twice_is_answered_held_twice() {
     let mut pair = Pair::new();
-    let actions = pair.at(A, Event::Push { to: B });
+    let actions = pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     let snapshot = actions.iter().find_map(|action| match action {
         Action::Say(_, message @ PeerMessage::Snapshot { .. }) => Some(message.clone()),
         _ => None,
@@ -128,9 +128,29 @@ fn a_snapshot_that_comes_twice_is_answered_held_twice() {
 }
 
 #[test]
+fn calls_that_wait_at_a_copy_are_not_forgotten_when_it_will_never_go_live() {
+    let copy = || {
+        let mut pair = Pair::new();
+        pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
+        pair.deliver(None);
+        assert_eq!(pair.b.place(), Place::Wait);
+        pair
+    };
+    let mut aborted = copy();
+    let actions = aborted.peer(A, B, PeerMessage::Aborted { session: S, handover: handover(2) });
+    assert_eq!((aborted.b.place(), actions), (Place::At(A), vec![Action::ApplyCalls]));
+    let mut ended = copy();
+    let actions = ended.at(B, Event::Fired(Timer::CopyTtl(Generation(2))));
+    assert_eq!((ended.b.place(), actions), (Place::At(A), vec![Action::ApplyCalls]));
+    let mut orphaned = copy();
+    let actions = orphaned.at(B, Event::PeerGone { hub: A });
+    assert_eq!((orphaned.b.place(), actions), (Place::Nowhere, vec![Action::ApplyCalls]));
+}
+
+#[test]
 fn an_abort_thaws_at_once_and_the_session_goes_on_where_it_was() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     let actions = pair.peer(B, A, PeerMessage::Abort { session: S, handover: handover(2) });
     assert!(actions.contains(&Action::Bind) && actions.contains(&Action::ApplyCalls), "{actions:?}");
     assert_eq!(pair.a.receive(OLD, 1), Receipt::Counted);
@@ -144,7 +164,7 @@ fn an_abort_thaws_at_once_and_the_session_goes_on_where_it_was() {
 #[test]
 fn an_abort_after_commit_changes_nothing() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.peer(B, A, PeerMessage::Held { session: S, handover: handover(2) });
     pair.peer(B, A, PeerMessage::Abort { session: S, handover: handover(2) });
     assert!(matches!(pair.a.state(), State::Given { .. }));
@@ -155,7 +175,7 @@ fn the_limit_of_a_freeze_doubles_with_each_failure_and_the_third_reports_the_ses
     let mut pair = Pair::new();
     let mut limits_ms = Vec::new();
     for _ in 0..3 {
-        let actions = pair.at(A, Event::Push { to: B });
+        let actions = pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
         let (timer, ms) = actions
             .iter()
             .find_map(|action| match action {
@@ -176,9 +196,9 @@ fn the_limit_of_a_freeze_doubles_with_each_failure_and_the_third_reports_the_ses
 #[test]
 fn the_limit_of_an_old_freeze_does_not_end_the_freeze_of_now() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.peer(B, A, PeerMessage::Abort { session: S, handover: handover(2) });
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.at(A, Event::Fired(Timer::Freeze(Generation(2))));
     assert!(matches!(pair.a.state(), State::Frozen { .. }));
 }
@@ -186,7 +206,7 @@ fn the_limit_of_an_old_freeze_does_not_end_the_freeze_of_now() {
 #[test]
 fn a_successor_that_is_gone_while_it_is_offered_the_session_thaws_it() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.at(A, Event::PeerGone { hub: B });
     assert!(matches!(pair.a.state(), State::Serving { .. }));
 }
@@ -194,7 +214,7 @@ fn a_successor_that_is_gone_while_it_is_offered_the_session_thaws_it() {
 #[test]
 fn an_eviction_of_a_frozen_session_ends_it_and_its_copy_is_dropped() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     let actions = pair.at(A, Event::End(Left::Evicted));
     assert_eq!(closed(&actions, OLD), Some(Close::Evicted));
@@ -206,7 +226,7 @@ fn an_eviction_of_a_frozen_session_ends_it_and_its_copy_is_dropped() {
 #[test]
 fn calls_for_a_moved_session_are_passed_on_to_its_successor() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     let actions = pair.peer(B, A, PeerMessage::Held { session: S, handover: handover(2) });
     assert!(actions.contains(&Action::ForwardCalls(B)));
     assert_eq!(pair.a.place(), Place::At(B));
@@ -217,13 +237,13 @@ fn calls_for_a_moved_session_are_passed_on_to_its_successor() {
 #[test]
 fn a_snapshot_from_the_successor_proves_that_it_was_live_there() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.deliver(None);
     pair.net.retain(|(.., message)| message.kind() == "committed");
     pair.deliver(None);
     pair.net.clear();
-    pair.at(B, Event::Push { to: A });
+    pair.at(B, Event::Push { to: A, version: SNAPSHOT_VERSION });
     pair.settle(None);
     assert!(matches!(pair.a.state(), State::Serving { .. }), "it came back: {:?}", pair.a.state());
     assert_eq!(pair.told(A, Outcome::Live(B)), 1, "although `live` was lost");

@@ -2,7 +2,7 @@ use super::*;
 
 fn given() -> Pair {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.deliver(None);
     pair.net.clear();
@@ -21,7 +21,7 @@ fn resets(actions: &[Action<u8>]) -> Option<&Record<u8>> {
 fn a_successor_that_lost_it_leads_to_a_reset_from_the_kept_data_and_never_to_a_second_owner() {
     let mut pair = Pair::new();
     pair.a.record_mut(false).expect("serving").state = b"cart".to_vec();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.peer(B, A, PeerMessage::Held { session: S, handover: handover(2) });
     pair.net.clear();
     // B came back with nothing.
@@ -50,7 +50,7 @@ fn a_claim_on_kept_data_of_a_lost_session_is_answered_with_what_is_left() {
 #[test]
 fn an_orphaned_client_is_reset_from_a_copy_and_the_owner_that_learns_it_ends_the_session() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     let actions = pair.at(B, Event::Orphaned { conn: NEW, hello: hello(1, 2, 0) });
     assert!(resets(&actions).is_some(), "{actions:?}");
@@ -74,7 +74,7 @@ fn a_reset_is_refused_to_a_token_that_a_later_one_made_void() {
     let mut pair = Pair::new();
     let serial = pair.a.issue().expect("serving");
     pair.at(A, Event::Hello { conn: NEW, hello: hello(serial, 2, 0), leaving: false });
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.peer(B, A, PeerMessage::Held { session: S, handover: handover(2) });
     pair.at(A, Event::PeerGone { hub: B });
     let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: false });
@@ -94,16 +94,16 @@ fn a_copy_is_dropped_after_its_time_to_live_and_its_predecessor_is_told_lost() {
 #[test]
 fn a_copy_that_ran_out_leaves_its_generation_so_that_an_old_snapshot_never_comes_to_life() {
     let mut pair = Pair::new();
-    let actions = pair.at(A, Event::Push { to: B });
+    let actions = pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     let old = actions.iter().find_map(|action| match action {
         Action::Say(_, message @ PeerMessage::Snapshot { .. }) => Some(message.clone()),
         _ => None,
     });
     let old = old.expect("a push sends a snapshot");
     pair.settle(None);
-    pair.at(B, Event::Push { to: A });
+    pair.at(B, Event::Push { to: A, version: SNAPSHOT_VERSION });
     pair.settle(None);
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     pair.net.clear();
     pair.at(B, Event::Fired(Timer::CopyTtl(Generation(4))));
@@ -120,7 +120,7 @@ fn a_copy_whose_waiting_client_was_accepted_by_the_owner_keeps_it_when_the_next_
     pair.deliver(Some((NEW, first)));
     pair.net.clear();
     pair.at(A, Event::Fired(Timer::Freeze(Generation(2))));
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.net.retain(|(.., message)| message.kind() == "snapshot");
     pair.settle(None);
     let welcomed =
@@ -131,7 +131,7 @@ fn a_copy_whose_waiting_client_was_accepted_by_the_owner_keeps_it_when_the_next_
 #[test]
 fn a_connection_waits_at_a_copy_for_a_limited_time() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Push { to: B });
+    pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
     let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
     assert_eq!(actions, [Action::Arm(Timer::CopyWait(NEW), COPY_WAIT_MS)]);
@@ -146,7 +146,7 @@ fn an_aborted_try_sends_the_waiting_connection_away_with_retry() {
     pair.claim(CLAIM, first);
     pair.deliver(Some((NEW, first)));
     let actions = pair.peer(A, B, PeerMessage::Aborted { session: S, handover: handover(2) });
-    assert!(matches!(actions[..], [Action::Retry { conn: NEW, .. }]), "{actions:?}");
+    assert!(matches!(actions[..], [Action::Retry { conn: NEW, .. }, Action::ApplyCalls]), "{actions:?}");
 }
 
 #[test]

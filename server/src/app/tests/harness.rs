@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tidegate_protocol::id::{HubId, SessionId};
-use tidegate_protocol::peer::{Handover, PeerMessage};
+use tidegate_protocol::peer::{Handover, PeerMessage, SNAPSHOT_VERSION};
 use tidegate_protocol::position::{Epoch, Offset};
 use tidegate_protocol::session::record::{Profile, Record};
 use tidegate_protocol::session::{Event, Item, Purpose, Receipt, Session, State as SessionState};
@@ -299,7 +299,7 @@ impl Guest {
 
     /// Freezes as for a push.
     pub(super) fn freezes(&self) -> Handover {
-        self.cell.feed(&self.hub, Event::Push { to: ELSEWHERE });
+        self.cell.feed(&self.hub, Event::Push { to: ELSEWHERE, version: SNAPSHOT_VERSION });
         match self.cell.lock().session.state() {
             SessionState::Frozen { purpose: Purpose::Pushed(handover), .. } => *handover,
             other => panic!("expected a frozen session, got {other:?}"),
