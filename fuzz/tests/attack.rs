@@ -53,6 +53,7 @@ attacks! {
     parked_records => any_record_can_be_used_or_is_refused,
     parked_log => no_damage_to_the_log_loses_what_stands_before_it_or_brings_anybody_back,
     connection => a_client_may_say_any_bytes_in_any_pieces_and_the_hub_lives,
+    ws_frames => frames_say_what_they_say_to_tungstenite_however_they_are_cut,
     private_api => any_request_is_answered_by_a_status_that_blames_the_right_one,
     peer_link => whatever_a_peer_says_signed_or_not_the_hub_lives,
     app_answers => whatever_an_app_answers_the_hub_lives,

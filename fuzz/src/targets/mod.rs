@@ -3,6 +3,7 @@
 mod api;
 mod app;
 mod connection;
+mod frames;
 mod peer;
 mod settings;
 mod store;
@@ -106,6 +107,7 @@ pub const TARGETS: &[Target] = &[
     target("parked_records", store::records, store::record_seeds, JSON, 4 * MIB),
     target("parked_log", store::log, store::log_seeds, &["TGR1", "TGLOG"], 16 * MIB),
     target("connection", connection::connection, connection::seeds, JSON, 16 * MIB),
+    target("ws_frames", frames::frames, frames::seeds, &[], MIB),
     target("private_api", api::private_api, api::seeds, HTTP, 16 * MIB),
     target("peer_link", peer::peer_link, peer::seeds, JSON, 16 * MIB),
     target(
