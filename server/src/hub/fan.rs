@@ -355,6 +355,7 @@ mod tests {
         let mut fan = ledger.lock();
         fan.baseline(Incarnation(7), 9);
         let vector = fan.leaving_with(BTreeMap::from([(Incarnation(7).to_string(), 4)]));
-        assert_eq!(vector, BTreeMap::from([(Incarnation(7).to_string(), 9)]));
+        // Its own stamps stand in the vector, too.
+        assert_eq!(vector.get(&Incarnation(7).to_string()), Some(&9));
     }
 }
