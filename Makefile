@@ -3,8 +3,9 @@
 # make bench   measures all of load-tests/README.md beside the peers; JSON and pages go to target/bench
 # make test    all checks and tests; the last line is "N passed, N failed"
 # make fuzz    every target under libFuzzer, a minute each   (SECONDS=600  TARGET=connection)
+# make soak MINUTES=10 SEED=7   churn, random drains and kills over real hubs; ends with "lost 0, duplicated 0, two owners 0"
 #
-# Both do all set-up by themselves. What they need to be there: Rust (cargo) and Node 20 (node, npm).
+# All do all set-up by themselves. What they need to be there: Rust (cargo) and Node 20 (node, npm).
 
 # One place for what is built, whatever the environment says: scripts look for programs there.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -13,7 +14,7 @@ export npm_config_fund := false
 export npm_config_audit := false
 export npm_config_update_notifier := false
 
-.PHONY: help demo test bench sim fuzz setup setup-demo build release sdk lint fmt
+.PHONY: help demo test bench sim fuzz soak setup setup-demo build release sdk lint fmt
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -36,6 +37,12 @@ SEEDS ?= 200
 sim:
 	@$(if $(SEED),TIDEGATE_SIM_SEED=$(SEED) $(if $(STEPS),TIDEGATE_SIM_STEPS=$(STEPS)),TIDEGATE_SIM_SEEDS=$(SEEDS) $(if $(BASE),TIDEGATE_SIM_BASE=$(BASE))) \
 		cargo test --quiet --locked -p tidegate-tests --test sim whole_fleets -- --nocapture
+
+# The debug build, for it has the fault points that some of the kills need.
+MINUTES ?= 10
+soak: setup-demo
+	@cargo build --locked --workspace --bins
+	@target/debug/tidegate-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # What the demo needs; `setup` adds what only tests need: a browser, two balancers, cargo-deny.
 setup-demo:

@@ -15,6 +15,7 @@
 //! | [`api`] | the private API |
 //! | [`store`] | parked sessions on disk |
 //! | [`world`] | clock, chance and network, the system's or simulated ones |
+//! | [`fault`] | steps at which debug builds kill themselves for tests |
 //! | [`config`], [`keys`], [`auth`], [`tls`], [`telemetry`] | what its name says |
 
 pub mod api;
@@ -22,6 +23,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod drain;
+pub mod fault;
 #[cfg(test)]
 mod footprint;
 pub mod hub;

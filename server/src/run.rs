@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::auth::Auth;
 use crate::config::{Config, SettingError};
 use crate::drain::Driver;
+use crate::fault;
 use crate::hub::{Hub, Parts};
 use crate::keys::{ClusterKeys, ClusterKeysError, PrivateToken, Sealer, TokenMint};
 use crate::peer::{Own, Peers};
@@ -84,6 +85,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
+    fault::arm().map_err(|wrong| SettingError::new(fault::VARIABLE, wrong.given, wrong.expected))?;
     for note in config.notes() {
         tracing::info!("{note}");
     }
@@ -249,6 +251,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Kept only so that it is caught: a write beyond the file size limit then fails, as on a full disk, and
+    /// its sessions are served on. By default the system would kill the whole process.
+    _file_too_large: Signal,
 }
 
 impl Signals {
@@ -257,6 +262,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

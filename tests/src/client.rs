@@ -86,6 +86,18 @@ impl Client {
         }
     }
 
+    /// The same for so long, without a failure when it does not come to be.
+    pub async fn wait_for(&self, length: Duration, is: impl FnMut(&Seen) -> bool) -> Option<Seen> {
+        let mut seen = self.seen.clone();
+        let waited = tokio::time::timeout(length, seen.wait_for(is)).await;
+        waited.ok()?.ok().map(|seen| seen.clone())
+    }
+
+    /// How many of its messages no hub has acked.
+    pub fn unacked(&self) -> usize {
+        self.seen.borrow().unacked
+    }
+
     /// Sends a text; it is kept until a hub acks it.
     pub async fn send(&self, text: impl Into<String>) {
         self.command(Command::Step(Event::Send(text.into()))).await;

@@ -3,7 +3,9 @@
 use crate::private::Private;
 use crate::program::{Exit, Program, Signal};
 use crate::wait::wait_until;
+use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +66,13 @@ impl Setup {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Forgets all variables of its environment, the armed fault points among them.
+    #[must_use]
+    pub fn without_env(mut self) -> Self {
+        self.env.clear();
         self
     }
 
@@ -204,6 +213,62 @@ impl Hub {
         self.program.pid()
     }
 
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.program.over().is_some()
+    }
+
+    /// Whether it stands still after SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // The state stands after the name, which is in parentheses.
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
+    /// How many bytes a file of its may have from now on, as on a disk that is full.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn limit_file_bytes(&self, bytes: Option<u64>) {
+        self.limit(Resource::Fsize, bytes);
+    }
+
+    /// How many descriptors it may have from now on.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn limit_descriptors(&self, count: u64) {
+        self.limit(Resource::Nofile, Some(count));
+    }
+
+    fn limit(&self, resource: Resource, current: Option<u64>) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a process id is not 0");
+        // The hard limit stays, so that the soft one can be lifted again.
+        let hard = rustix::process::getrlimit(resource).maximum;
+        let set = rustix::process::prlimit(Some(pid), resource, Rlimit { current, maximum: hard });
+        set.unwrap_or_else(|error| panic!("{}: its limit cannot be set: {error}", self.setup.name));
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn descriptors(&self) -> u64 {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.unwrap_or_else(|error| panic!("{}: {error}", self.setup.name)).count() as u64
+    }
+
+    /// Its share of memory (PSS) in KiB.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn memory_kib(&self) -> u64 {
+        let table = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
+        let line = table.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.unwrap_or_else(|| panic!("{}: its memory cannot be read", self.setup.name))
+    }
+
     /// Kills it with SIGKILL and waits until it is gone.
     pub fn kill(&self) {
         self.program.kill();
@@ -235,6 +300,17 @@ impl Hub {
     /// When `GET /v1/hub` does not answer.
     pub async fn id(&self) -> String {
         self.api.get("/v1/hub").await.json()["id"].as_str().expect("a hub has an id").to_owned()
+    }
+
+    /// The sessions that it lists in this phase.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn in_phase(&self, phase: &str) -> BTreeSet<String> {
+        let lines = self.api.get("/v1/sessions?limit=1000").await.json();
+        let lines = lines["sessions"].as_array().cloned().unwrap_or_default();
+        let here = lines.iter().filter(|line| line["phase"] == phase);
+        here.filter_map(|line| line["session"].as_str().map(str::to_owned)).collect()
     }
 
     /// One session as `GET /v1/sessions/{id}` shows it.

@@ -14,6 +14,7 @@
 //! ```
 
 mod balancer;
+mod books;
 mod client;
 mod crowd;
 mod fake_app;
@@ -27,10 +28,12 @@ mod program;
 mod raw;
 mod relay;
 mod seen;
+mod traffic;
 mod wait;
 mod wire;
 
 pub use balancer::{Balancer, Kind, Rule};
+pub use books::{Books, Fate, Verdict};
 pub use client::Client;
 pub use crowd::{Crowd, Fleet};
 pub use fake_app::{AppSocket, FakeApp};
@@ -44,4 +47,5 @@ pub use program::{Exit, Program, Signal, binary};
 pub use raw::{Heard, RawClient, Refused};
 pub use relay::Relay;
 pub use seen::Seen;
+pub use traffic::{Ended, Traffic};
 pub use wait::{WAIT, wait_until, within};

@@ -138,6 +138,11 @@ pub struct Owners {
 impl Owners {
     /// Begins to ask.
     pub fn watch(hubs: &[&Hub]) -> Self {
+        Self::watch_every(hubs, COUNT_EVERY)
+    }
+
+    /// Begins to ask every so often, also those who come after these hubs at their addresses.
+    pub fn watch_every(hubs: &[&Hub], every: Duration) -> Self {
         let hubs: Vec<Private> = hubs.iter().map(|hub| hub.api.clone()).collect();
         let (stop, mut stopped) = oneshot::channel();
         let counting = tokio::spawn(async move {
@@ -151,7 +156,7 @@ impl Owners {
                         doubles.extend(shared_by(&hubs[first], &hubs[second]).await);
                     }
                 }
-                tokio::time::sleep(COUNT_EVERY).await;
+                tokio::time::sleep(every).await;
             }
             (rounds, doubles)
         });
@@ -163,11 +168,20 @@ impl Owners {
     /// # Panics
     /// When a session ever had two owners, or nobody was asked.
     pub async fn verdict(self) {
+        let doubles = self.doubles().await;
+        assert!(doubles.is_empty(), "at most one owner at any time, but {doubles:?}");
+    }
+
+    /// Stops asking, and gives every case in which a session had two owners.
+    ///
+    /// # Panics
+    /// When nobody was asked.
+    pub async fn doubles(self) -> Vec<String> {
         drop(self.stop);
         let (rounds, doubles) =
             self.counting.await.unwrap_or_else(|error| panic!("the owners were not counted: {error}"));
         assert!(rounds > 0, "the owners were never counted");
-        assert!(doubles.is_empty(), "at most one owner at any time, but {doubles:?}");
+        doubles
     }
 }
 

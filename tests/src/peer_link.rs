@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -25,6 +26,10 @@ pub enum Loss {
     Call,
     /// The answer: the other hub has acted on it.
     Answer,
+    /// The call arrives with one byte changed.
+    GarbledCall,
+    /// The answer arrives with one byte changed.
+    GarbledAnswer,
 }
 
 /// How a broken link looks to who uses it.
@@ -53,6 +58,9 @@ struct State {
     /// Per kind: how many arrived, and their bytes.
     carried: BTreeMap<String, (u64, u64)>,
     lost: u64,
+    /// What each post waits before it is carried, by turns, in milliseconds.
+    delays: Vec<u64>,
+    posts: usize,
 }
 
 #[derive(Debug)]
@@ -128,6 +136,11 @@ impl PeerLink {
         self.shared.lock().traps.push(Trap { kind, times: 1, loss, cut: Some(manner) });
     }
 
+    /// Lets each post wait so many milliseconds before it is carried, by turns: later ones overtake earlier ones.
+    pub fn delay(&self, by_turns: &[u64]) {
+        self.shared.lock().delays = by_turns.to_vec();
+    }
+
     /// Cuts the link now.
     pub fn cut(&self, manner: Manner) {
         self.shared.set_cut(Some(manner));
@@ -198,6 +211,14 @@ impl Shared {
         Judged::Lose(target, trap.loss)
     }
 
+    /// What the next post waits.
+    fn next_delay(&self) -> Duration {
+        let mut state = self.lock();
+        state.posts += 1;
+        let turn = state.posts % state.delays.len().max(1);
+        Duration::from_millis(state.delays.get(turn).copied().unwrap_or(0))
+    }
+
     /// Ends when the link is cut or whole again, whichever it is not now.
     async fn change(&self, changed: &mut watch::Receiver<u64>) {
         if changed.changed().await.is_err() {
@@ -237,6 +258,7 @@ async fn carry(shared: Arc<Shared>, end: usize, request: Request<Incoming>) -> R
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Lost)?.to_bytes();
     let kinds = kinds(&body);
+    tokio::time::sleep(shared.next_delay()).await;
     let (target, loss) = match shared.judge(end, &kinds) {
         Judged::Cut => return Err(shared.lose(&mut changed).await),
         Judged::Pass(target) => (target, None),
@@ -247,18 +269,21 @@ async fn carry(shared: Arc<Shared>, end: usize, request: Request<Incoming>) -> R
     if loss == Some(Loss::Call) {
         return Err(shared.lose(&mut changed).await);
     }
+    let body = if loss == Some(Loss::GarbledCall) { garbled(&body) } else { body };
     let exchange = pass_on(&shared, target, head, body, kinds);
-    let answer = if loss.is_some() {
-        drop(exchange.await);
-        Err(Lost)
-    } else {
-        tokio::select! {
+    let answer = match loss {
+        Some(Loss::Answer) => {
+            drop(exchange.await);
+            Err(Lost)
+        }
+        Some(Loss::GarbledAnswer) => exchange.await.map(|answer| answer.map(|body| garbled(&body))),
+        Some(Loss::Call | Loss::GarbledCall) | None => tokio::select! {
             answer = exchange => answer,
             () = shared.change(&mut changed) => Err(Lost),
-        }
+        },
     };
     match answer {
-        Ok(answer) => Ok(answer),
+        Ok(answer) => Ok(answer.map(Full::new)),
         Err(Lost) => Err(shared.lose(&mut changed).await),
     }
 }
@@ -269,7 +294,7 @@ async fn pass_on(
     mut head: http::request::Parts,
     body: Bytes,
     kinds: Vec<(String, u64)>,
-) -> Result<Response<Full<Bytes>>, Lost> {
+) -> Result<Response<Bytes>, Lost> {
     let target = target.ok_or(Lost)?;
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     head.uri = format!("http://{target}{path}").parse::<Uri>().map_err(|_| Lost)?;
@@ -281,7 +306,17 @@ async fn pass_on(
         let carried = state.carried.entry(kind).or_default();
         *carried = (carried.0 + 1, carried.1 + bytes);
     }
-    Ok(Response::from_parts(head, Full::new(body)))
+    Ok(Response::from_parts(head, body))
+}
+
+/// The same with one byte in the middle changed.
+fn garbled(body: &Bytes) -> Bytes {
+    let mut bytes = body.to_vec();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    bytes.into()
 }
 
 /// The kinds of the machine messages in a body, if it has some, and how long each is.

@@ -57,8 +57,10 @@ pub struct Exit {
 pub fn binary(name: &str) -> PathBuf {
     let directory = std::env::var_os("TIDEGATE_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let tests = std::env::current_exe().expect("a running program has a path");
-        let deps = tests.parent().expect("a program stands in a directory");
-        deps.parent().expect("tests stand in a subdirectory of the programs").to_owned()
+        let directory = tests.parent().expect("a program stands in a directory");
+        // Tests stand in a subdirectory of the programs; the soak is a program itself.
+        let is_beside = directory.file_name().is_none_or(|name| name != "deps");
+        if is_beside { directory } else { directory.parent().expect("deps stand in a directory") }.to_owned()
     });
     let path = directory.join(name);
     assert!(

@@ -114,6 +114,16 @@ impl RawClient {
         drop(within("a message is written", self.socket.send(message)).await);
     }
 
+    /// Sends any message; false when the connection is gone. Waits as long as the hub reads nothing.
+    pub async fn try_message(&mut self, message: Message) -> bool {
+        self.socket.send(message).await.is_ok()
+    }
+
+    /// Writes bytes past the WebSocket; false when the connection is gone.
+    pub async fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+        within("bytes are written", self.socket.get_mut().write_all(bytes)).await.is_ok()
+    }
+
     /// Writes bytes past the WebSocket, to break it.
     ///
     /// # Panics

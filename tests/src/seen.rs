@@ -45,6 +45,29 @@ impl Seen {
         self.reports.iter().filter(|report| matches!(report, Report::Reset { .. })).count()
     }
 
+    /// The sessions that it was told are no more, in order.
+    pub fn replaced(&self) -> Vec<String> {
+        let replaced = self.reports.iter().filter_map(|report| match report {
+            Report::Reset { replaces, .. } => Some(replaces.to_string()),
+            _ => None,
+        });
+        replaced.collect()
+    }
+
+    /// The session that it began with.
+    pub fn first_session(&self) -> Option<String> {
+        self.reports.iter().find_map(|report| match report {
+            Report::Opened { session, .. } => Some(session.to_string()),
+            _ => None,
+        })
+    }
+
+    /// The same without the long lists, for the message of a failure.
+    #[must_use]
+    pub fn without_messages(&self) -> Self {
+        Self { sent: Vec::new(), received: Vec::new(), frames: Vec::new(), ..self.clone() }
+    }
+
     /// What went back to it in resets and at the end, in order: never taken, never sent again.
     pub fn unsent(&self) -> Vec<String> {
         let unsent = self.reports.iter().filter_map(|report| match report {

@@ -4,6 +4,7 @@ use super::events::{self, Answer, Event, Kind};
 use super::link::{Doing, Work};
 use super::side::{Side, Stage};
 use super::words::{EVENT_TRIES, Rest};
+use crate::fault::{self, Step};
 use crate::hub::calls;
 use crate::hub::cell::Inner;
 use std::time::Duration;
@@ -55,6 +56,9 @@ impl Work {
             let _turn = permit;
             let body = events::body(hub.id, &subject, &event, &state);
             drop(state);
+            if moving {
+                fault::at(Step::BeforeMovingPosted);
+            }
             events::post(&hub, body, moving).await
         };
         self.posting = Posting::Out(n, Box::pin(posted));
@@ -76,6 +80,7 @@ impl Work {
             Answer::Refused(status) => tracing::warn!(session = %id, %status, ?event, "the app refused an event"),
             // An app that answers everything with an empty 200 has no state to give, and keeps what was put.
             Answer::Taken(state) if event.kind == Kind::Moving && !state.is_empty() => {
+                fault::at(Step::AfterMovingAnswered);
                 if let Some(record) = session.record_mut(true) {
                     calls::set_final_state(&self.hub, record, state);
                 }

@@ -77,7 +77,7 @@ limits! {
     "limit-state-bytes", size_bytes, state_bytes = 64 * KIB, "64KiB", 0..=16 * MIB;
     /// Sessions of this hub, all phases together; a newcomer beyond it is told to retry. The hub keeps below its open-files limit in any case: one descriptor a session, two with --app
     "limit-sessions", count, sessions = 19_000, "19000", 1..=10_000_000;
-    /// Connections that have not been welcomed yet; further ones wait in the listen queue
+    /// Connections that have not sent their upgrade yet; further ones wait in the listen queue. Those that owe a hello count to --limit-sessions, for --limit-hello-time
     "limit-half-open", count, half_open = 1024, "1024", 1..=1_000_000;
     /// Connections to the private listener; further ones wait in the listen queue
     "limit-private-connections", count, private_connections = 1024, "1024", 8..=1_000_000;

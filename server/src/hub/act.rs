@@ -8,6 +8,7 @@ use super::conn::{Conn, Order};
 use super::fan::Fan;
 use super::timers::Due;
 use crate::app;
+use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::collections::VecDeque;
@@ -57,6 +58,7 @@ fn one(
         }
         Action::Retry { conn, after_ms, why } => hub.retry(conn, after_ms, why),
         Action::Close { conn, close, why } => {
+            fault::at(Step::BeforeClose);
             if close == Close::TokenReuse {
                 hub.metrics.rejected.of(Rejected::TokenReuse).increment(1);
             }
@@ -73,6 +75,7 @@ fn one(
             app::wake(inner);
         }
         Action::Settle => {
+            fault::at(Step::Frozen);
             if let Some(record) = inner.session.record_mut(true) {
                 let ahead = std::mem::take(&mut record.applied);
                 record.applied = fan.map(|fan| fan.leaving_with(ahead)).unwrap_or_default();
@@ -145,6 +148,7 @@ fn welcome(
     let handle = hub.connection(conn).filter(|handle| handle.order(Order::Welcome(cell.clone(), frame.encode())));
     match handle {
         Some(handle) => {
+            fault::at(Step::WelcomeSaid);
             attach(hub, inner, handle);
             if let Some(moving) = inner.moving.take()
                 && let Some(predecessor) = moving.predecessor
@@ -189,12 +193,14 @@ fn last_move(hub: &Hub, inner: &mut Inner, conn: ConnectionId, serial: u32, to: 
     let frame = ServerFrame::Move { drain: dialogue.drain, seq: dialogue.seq, token, url: hub.peers.public_url(to) };
     if let Some(conn) = hub.connection(conn) {
         conn.send(&frame);
+        fault::at(Step::LastMoveSaid);
     }
 }
 
 fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
     match outcome {
         Outcome::Committed => {
+            fault::at(Step::Committed);
             hub.index.remove(cell.id, inner.session.record());
             let handed = inner.session.record().map(|record| (record.outbox.end(), record.received));
             if let Some(moving) = &mut inner.moving {
@@ -204,6 +210,7 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             }
         }
         Outcome::Arrived(from) => {
+            fault::at(Step::GoneLive);
             let generation = inner.session.generation();
             tracing::debug!(session = %cell.id, %from, generation = generation.0, "session taken over");
             hub.bulks.drop_up_to(cell.id, generation);

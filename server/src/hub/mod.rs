@@ -82,6 +82,7 @@ pub struct Hub {
     cells: Registry<SessionId, Arc<Cell>>,
     conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
+    beginning: AtomicU64,
     tombstones: Mutex<Tombstones>,
     parked_for_good: AtomicBool,
     taking_up: [tokio::sync::Mutex<()>; parking::TAKE_UP_LANES],
@@ -92,6 +93,16 @@ pub struct Hub {
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hub").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The place of a session that begins, taken until it is dropped: by then the session is here, or will not be.
+#[derive(Debug)]
+pub struct Room<'a>(&'a AtomicU64);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -127,6 +138,7 @@ impl Hub {
             cells: registry::ordered(),
             conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
+            beginning: AtomicU64::new(0),
             tombstones: Mutex::default(),
             parked_for_good: AtomicBool::new(false),
             taking_up: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
@@ -263,9 +275,12 @@ impl Hub {
         (self.connection_count() as u64) <= self.session_limit()
     }
 
-    /// Whether one more session fits beside those that are here, detached ones and copies included.
-    pub fn has_room_for_a_session(&self) -> bool {
-        self.session_count() < self.config.limits.sessions
+    /// Room for one more session beside those that are here, detached ones and copies included, and those
+    /// that are just beginning: many may wait for the app at the same time.
+    pub fn room_for_a_session(&self) -> Option<Room<'_>> {
+        let beginning = self.beginning.fetch_add(1, Ordering::SeqCst) + 1;
+        let room = Room(&self.beginning);
+        (self.session_count() + beginning <= self.config.limits.sessions).then_some(room)
     }
 
     /// How many sessions there are: cells that are not tombstones.

@@ -4,6 +4,7 @@
 use super::Hub;
 use super::calls::CallError;
 use super::cell::{Cell, Inner, Since};
+use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::store::{Parked, RecordState};
 use serde::{Deserialize, Serialize};
@@ -58,8 +59,12 @@ impl Hub {
     pub fn spawn_moved_then_say(self: &Arc<Self>, session: SessionId, to: HubId, message: PeerMessage<Message>) {
         let hub = self.clone();
         tokio::spawn(async move {
+            fault::at(Step::BeforeMovedSync);
             match hub.store.moved(vec![session]).await {
-                Ok(()) => hub.say(to, message),
+                Ok(()) => {
+                    fault::at(Step::AfterMovedSync);
+                    hub.say(to, message);
+                }
                 // `committed` is repeated, and so is this.
                 Err(error) => tracing::error!(%session, %error, "could not note a move on disk; trying again"),
             }
@@ -92,7 +97,9 @@ impl Hub {
             // Somebody else was faster, or it is lost; either way the registry knows.
             return Ok(());
         }
+        fault::at(Step::BeforeTakenUpSync);
         self.store.taken_up(vec![session]).await.map_err(|error| refused(error.to_string()))?;
+        fault::at(Step::AfterTakenUpSync);
         let existing = self.cell(session);
         match existing {
             Some(cell) => {

@@ -4,6 +4,7 @@
 use super::lane::{self, Waiting};
 use super::post::{Failed, json};
 use super::wire::{MESSAGES, Messages, Taken};
+use crate::fault::{self, Place};
 use crate::hub::Hub;
 use crate::message::Message;
 use crate::telemetry::PeerResult;
@@ -105,6 +106,7 @@ fn encode(hub: &Hub, to: HubId, message: &PeerMessage<Message>) -> Option<Encode
 
 async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaphorePermit) {
     let peers = &hub.peers;
+    fault::messages(Place::Before, batch.iter().map(|message| message.kind));
     let (kinds, messages): (Vec<&'static str>, Vec<Box<RawValue>>) =
         batch.into_iter().map(|message| (message.kind, message.json)).unzip();
     let run = peers.book().table.run_of(to);
@@ -114,6 +116,7 @@ async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaph
             let body = json(&Messages { from: peers.own, incarnation: peers.run, to: run, messages });
             match peers.post.send::<Taken>(&url, MESSAGES, Some(to), body, peers.call_time).await {
                 Ok(taken) => {
+                    fault::messages(Place::After, kinds.iter().copied());
                     if peers.book().table.run_of(to) != Some(taken.incarnation) {
                         peers.nudge.notify_one();
                     }

@@ -5,6 +5,7 @@ use super::post::{CAUSE, CAUSE_CLOCK, CAUSE_KEY, base_url, json};
 use super::rounds;
 use super::standing::{By, Heard};
 use super::wire::{self, Calling, Goodbye, Hello, Messages, Publish, Published, Taken};
+use crate::fault::{self, Place};
 use crate::hub::Hub;
 use crate::hub::calls::{CallError, Reply};
 use crate::keys::PeerAuthError;
@@ -166,7 +167,10 @@ async fn messages(hub: Arc<Hub>, batch: Messages) -> Result<Taken, Problem> {
     }
     for message in &batch.messages {
         match serde_json::from_str::<PeerMessage<Message>>(message.get()) {
-            Ok(message) => hub.peer_said(batch.from, message),
+            Ok(message) => {
+                fault::messages(Place::Received, [message.kind()]);
+                hub.peer_said(batch.from, message);
+            }
             // The next release may say what this one does not know; the machines live with loss.
             Err(error) => tracing::debug!(peer = %batch.from, %error, "a message that cannot be read was left out"),
         }

@@ -4,6 +4,7 @@
 use super::connection::Request;
 use crate::app::{self, Opening};
 use crate::auth::{AuthError, Identity};
+use crate::fault::{self, Step};
 use crate::hub::Hub;
 use crate::hub::cell::Cell;
 use crate::hub::conn::{Conn, Order};
@@ -28,6 +29,7 @@ const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
+    fault::at(Step::HelloReceived);
     conn.greeted(hub.now());
     if hello.language.as_ref().is_some_and(|tag| tag.len() > LANGUAGE_BYTES_MAX) {
         hub.metrics.rejected.of(Rejected::Protocol).increment(1);
@@ -92,12 +94,12 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
         hub.retry(conn.id, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
         return;
     }
-    if !hub.has_room_for_a_session() {
+    let Some(_room) = hub.room_for_a_session() else {
         hub.metrics.rejected.of(Rejected::Sessions).increment(1);
         hub.peers.turned_away();
         hub.retry(conn.id, FULL_RETRY_MS, "full");
         return;
-    }
+    };
     let channels = identity.channels.iter().map(|name| name.as_str().into()).collect();
     let mut record = Record::new(Epoch(1), profile(request, hello, identity));
     record.channels = channels;

@@ -4,6 +4,7 @@ use super::index::{Change, Index, RecordState};
 use super::record::{self, FILE_HEADER, HEADER_BYTES, Header, Kind};
 use super::scan::{self, Recovered};
 use super::{Disk, LOG_NAME, LOG_NEXT_NAME, Limits, Seal, StoreError};
+use crate::fault::{self, Step};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tidegate_protocol::id::SessionId;
@@ -166,6 +167,7 @@ impl Log {
             let error = if self.make_sound().is_ok() { error } else { error.unrepaired() };
             return vec![Err(error); units.len()];
         }
+        fault::at(Step::AfterLogSync);
         let mut index = self.shared.index_mut();
         for ((unit, offset), _) in units.iter().zip(&offsets).zip(&results).filter(|(_, result)| result.is_ok()) {
             for change in &unit.changes {
@@ -192,9 +194,18 @@ impl Log {
     }
 
     fn write(&mut self, doing: &'static str, bytes: &[u8]) -> Result<(), StoreError> {
-        match self.shared.disk.append(LOG_NAME, self.len_bytes, bytes) {
+        fault::at(Step::BeforeLogWrite);
+        // Halves only where a test looks at what a crash between them leaves; else the second one is empty.
+        let (first, second) = fault::halves(Step::MidLogWrite, bytes);
+        let disk = &self.shared.disk;
+        let written = disk.append(LOG_NAME, self.len_bytes, first).and_then(|()| {
+            fault::at(Step::MidLogWrite);
+            if second.is_empty() { Ok(()) } else { disk.append(LOG_NAME, self.len_bytes + first.len() as u64, second) }
+        });
+        match written {
             Ok(()) => {
                 self.len_bytes += bytes.len() as u64;
+                fault::at(Step::AfterLogWrite);
                 Ok(())
             }
             Err(error) => {
