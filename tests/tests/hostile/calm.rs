@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidegate_tests::{Client, FakeApp, Hub, Setup};
 
+/// Attacks must not disturb each other, whatever runs the tests side by side.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Echoes of one round.
 const ECHOES: usize = 120;
 /// Rounds during an attack; the best one counts.
@@ -79,6 +82,7 @@ impl Calm {
     where
         F: Future<Output = ()>,
     {
+        let _alone = ONE_AT_A_TIME.lock().await;
         let (quiet, _) = self.p99().await;
         let before_kib = self.hub.memory_kib();
         let going = Going(Arc::new(AtomicBool::new(true)));

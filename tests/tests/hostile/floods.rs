@@ -67,10 +67,10 @@ async fn floods_of_pings_of_either_kind_are_held_back_by_their_own_socket() {
     let url = calm.hub.url("/connect");
     calm.under("WebSocket pings", 8, {
         let url = url.clone();
-        |going| flood(url, |n| Message::Ping(n.to_be_bytes().repeat(15).into()), going)
+        move |going| flood(url, |n| Message::Ping(n.to_be_bytes().repeat(15).into()), going)
     })
     .await;
-    calm.under("ping frames", 8, |going| flood(url, |_| frame(&json!({"type": "ping"})), going)).await;
+    calm.under("ping frames", 8, move |going| flood(url, |_| frame(&json!({"type": "ping"})), going)).await;
     calm.unharmed();
 }
 
@@ -80,15 +80,15 @@ async fn floods_of_acks_and_drain_words_that_mean_nothing_change_nothing() {
     let url = calm.hub.url("/connect");
     calm.under("acks of nothing", 8, {
         let url = url.clone();
-        |going| flood(url, |_| frame(&json!({"type": "ack", "received": 0})), going)
+        move |going| flood(url, |_| frame(&json!({"type": "ack", "received": 0})), going)
     })
     .await;
     calm.under("acks of nonsense", 8, {
         let url = url.clone();
-        |going| flood(url, |n| frame(&json!({"type": "ack", "received": (n * 7_919) % (1 << 40)})), going)
+        move |going| flood(url, |n| frame(&json!({"type": "ack", "received": (n * 7_919) % (1 << 40)})), going)
     })
     .await;
-    calm.under("busy outside a drain", 8, |going| {
+    calm.under("busy outside a drain", 8, move |going| {
         let drain = "0".repeat(32);
         flood(
             url,
@@ -105,7 +105,7 @@ async fn a_flood_of_hellos_fills_the_table_of_sessions_to_its_limit_and_not_beyo
     const SESSIONS: u64 = 300;
     let calm = Calm::start(|setup| setup.flag("--limit-sessions", SESSIONS).flag("--session-ttl", "30s")).await;
     let (url, api) = (calm.hub.url("/connect"), calm.hub.api.clone());
-    calm.under("hellos", 16, |going| async move {
+    calm.under("hellos", 16, move |going| async move {
         let mut attackers = tokio::task::JoinSet::new();
         for _ in 0..ATTACKERS {
             let (url, going) = (url.clone(), going.clone());
@@ -134,7 +134,7 @@ async fn a_flood_of_hellos_fills_the_table_of_sessions_to_its_limit_and_not_beyo
 async fn huge_names_and_too_many_channels_are_refused_and_cost_nothing() {
     let calm = Calm::start(|setup| setup).await;
     let (url, api) = (calm.hub.url("/connect"), calm.hub.api.clone());
-    calm.under("channels", 8, |going| async move {
+    calm.under("channels", 8, move |going| async move {
         let (client, welcome) = RawClient::welcomed(&url).await;
         let path = format!("/v1/sessions/{}/channels", welcome["session"].as_str().expect("an id"));
         let (mut joined, mut refused) = (0, 0);

@@ -59,7 +59,7 @@ async fn a_message_that_never_ends_is_cut_off_at_the_limit_of_a_message() {
     let calm = Calm::start(|setup| setup).await;
     let url = calm.hub.url("/connect");
     // Four times a message of 1 MiB in the making, each in a buffer that grows by doubling.
-    calm.under("endless fragments", 16, |going| async move {
+    calm.under("endless fragments", 16, move |going| async move {
         while going.on() {
             let mut attackers = tokio::task::JoinSet::new();
             for _ in 0..4 {
@@ -93,7 +93,7 @@ async fn a_message_that_never_ends_is_cut_off_at_the_limit_of_a_message() {
 async fn a_flood_of_fragments_of_nothing_holds_no_memory() {
     let calm = Calm::start(|setup| setup).await;
     let url = calm.hub.url("/connect");
-    calm.under("fragments of nothing", 8, |going| async move {
+    calm.under("fragments of nothing", 8, move |going| async move {
         let mut attackers = tokio::task::JoinSet::new();
         for _ in 0..2 {
             let (url, going) = (url.clone(), going.clone());

@@ -48,7 +48,7 @@ async fn ten_thousand_connections_that_say_nothing_cost_a_bounded_memory_and_go_
     let calm = Calm::start(|setup| setup).await;
     let (address, url) = (calm.hub.public, calm.hub.url("/connect"));
     // `--limit-half-open` of them at a time are the hub's; the kernel keeps 4,096 more, and turns the rest away.
-    calm.under("TCP connections that say nothing", 40, |going| async move {
+    calm.under("TCP connections that say nothing", 40, move |going| async move {
         let opened = open_all(HALF_OPEN, || connect(address)).await;
         assert!(opened.len() >= 1_024, "{} were opened", opened.len());
         // They hold a newcomer up for as long as their time lasts, and not for ever.
@@ -64,7 +64,7 @@ async fn ten_thousand_upgraded_connections_without_a_hello_cost_a_bounded_memory
     allow_descriptors();
     let calm = Calm::start(|setup| setup).await;
     let url = calm.hub.url("/connect");
-    calm.under("upgrades without a hello", 40, |going| async move {
+    calm.under("upgrades without a hello", 40, move |going| async move {
         let opened = {
             let url = url.clone();
             open_all(HALF_OPEN, move || {

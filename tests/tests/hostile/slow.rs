@@ -38,7 +38,7 @@ async fn drip(address: std::net::SocketAddr, pause: Duration) -> Duration {
 async fn a_head_that_drips_in_is_cut_off_at_its_time_and_costs_nobody_else() {
     let calm = Calm::start(|setup| setup).await;
     let address = calm.hub.public;
-    calm.under("slow heads", 8, |going| async move {
+    calm.under("slow heads", 8, move |going| async move {
         let mut drips = tokio::task::JoinSet::new();
         for _ in 0..MANY {
             drips.spawn(drip(address, Duration::from_millis(50)));
@@ -59,7 +59,7 @@ async fn a_head_that_drips_in_is_cut_off_at_its_time_and_costs_nobody_else() {
 async fn a_hello_that_never_comes_costs_its_time_and_no_more() {
     let calm = Calm::start(|setup| setup).await;
     let url = calm.hub.url("/connect");
-    calm.under("no hello", 8, |going| async move {
+    calm.under("no hello", 8, move |going| async move {
         while going.on() {
             let mut mute = Vec::new();
             for _ in 0..MANY {
@@ -81,7 +81,7 @@ async fn a_reader_that_never_reads_holds_its_own_limit_of_memory_and_its_publish
     let (url, api) = (calm.hub.url("/connect"), calm.hub.api.clone());
     const DEAF: u64 = 8;
     // A MiB of unacked messages each by default, once more in buffers on the way, and the calls themselves.
-    calm.under("readers that never read", DEAF * 3 + 16, |going| async move {
+    calm.under("readers that never read", DEAF * 3 + 16, move |going| async move {
         let mut deaf = Vec::new();
         for _ in 0..DEAF {
             deaf.push(RawClient::welcomed(&url).await);
@@ -145,7 +145,7 @@ async fn a_client_that_reads_slowly_gets_everything_in_the_end() {
         let body = json!({"to": {"session": welcome["session"]}, "text": text});
         calm.hub.api.post("/v1/publish", &body).await.expect(200);
     }
-    calm.under("a slow reader", 16, |going| async move {
+    calm.under("a slow reader", 16, move |going| async move {
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(slow.expect_text().await.len(), 200_000);

@@ -13,6 +13,8 @@ use tidegate_tests::{
 const PRESENT: usize = 4;
 /// Clients whose connection is lost when the drain begins: they are pushed, not moved.
 const AWAY: usize = 2;
+/// The state of a large session.
+const STATE_BYTES: usize = 40_000;
 /// How often each sends and is published to.
 const EVERY: Duration = Duration::from_millis(25);
 
@@ -78,6 +80,11 @@ impl Scene {
         side: Relay,
         clients: Vec<Client>,
     ) -> Self {
+        // Every other session is large enough for its bulk to go ahead of the freeze.
+        for client in clients.iter().step_by(2) {
+            let path = format!("/v1/sessions/{}/state", client.session());
+            pair.a.api.put_bytes(&path, &[7; STATE_BYTES]).await.expect(204);
+        }
         let owners = Owners::watch(&[&pair.a, &pair.b]);
         let traffic = Traffic::start(clients, 0, EVERY, &books, &[&pair.a, &pair.b]);
         traffic.at_work(4).await;
