@@ -58,8 +58,9 @@ async fn fragments_that_mix_are_a_protocol_error_and_control_frames_between_them
 async fn a_message_that_never_ends_is_cut_off_at_the_limit_of_a_message() {
     let calm = Calm::start(|setup| setup).await;
     let url = calm.hub.url("/connect");
-    // Four times a message of 1 MiB in the making, each in a buffer that grows by doubling.
-    calm.under("endless fragments", 16, move |going| async move {
+    // Four messages of 1 MiB in the making at a time, in buffers that grow by doubling, again and again; the
+    // allocator gives memory back with a delay.
+    calm.under("endless fragments", 64, move |going| async move {
         while going.on() {
             let mut attackers = tokio::task::JoinSet::new();
             for _ in 0..4 {
