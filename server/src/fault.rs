@@ -56,12 +56,6 @@ steps! {
     AfterClaimSaid = "after_claim_said";
     /// Owner: the claim came
     ClaimReceived = "claim_received";
-    /// Predecessor: a piece of the bulk is not posted
-    BeforeBulkSaid = "before_bulk_said";
-    /// Predecessor: the successor has that piece
-    AfterBulkSaid = "after_bulk_said";
-    /// Successor: a piece of the bulk came
-    BulkReceived = "bulk_received";
     /// Predecessor: the session has just frozen
     Frozen = "frozen";
     /// Predecessor: the app is not asked yet

@@ -80,7 +80,7 @@ impl Scene {
         side: Relay,
         clients: Vec<Client>,
     ) -> Self {
-        // Every other session is large enough for its bulk to go ahead of the freeze.
+        // Every other session is a large one.
         for client in clients.iter().step_by(2) {
             let path = format!("/v1/sessions/{}/state", client.session());
             pair.a.api.put_bytes(&path, &[7; STATE_BYTES]).await.expect(204);
