@@ -215,7 +215,7 @@ layered_args! {
         #[arg(long, value_name = "FILE", help_heading = "Peers")]
         cluster_key_file: Option<PathBuf>,
 
-        /// Parked sessions, hub id, generated key [default: ./tidegate-data]
+        /// Parked sessions, hub id, generated key, last drain report [default: ./tidegate-data]
         #[arg(long, value_name = "DIR", help_heading = "Running")]
         data_dir: Option<PathBuf>,
         /// How long SIGTERM may take to hand over or park all sessions [default: 25s]

@@ -3,6 +3,7 @@
 
 mod arriving;
 pub mod connection;
+mod dropping;
 pub mod hello;
 mod http;
 mod parting;

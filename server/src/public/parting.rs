@@ -1,6 +1,7 @@
 //! The end of a connection: last words within a time, then the stream is let go.
 
 use super::connection::End;
+use super::dropping;
 use crate::hub::conn::Conn;
 use crate::ws::{self, Event, Reader, frame};
 use std::future::poll_fn;
@@ -20,7 +21,11 @@ pub(super) async fn part(conn: Arc<Conn>, mut reader: Reader, end: End, close_ms
             let closing = async {
                 if poll_fn(|cx| conn.line().socket.poll_flush(cx)).await.is_ok() {
                     // What still arrives is not counted: the connection is deaf. Reading lets the close through.
-                    poll_fn(|cx| read_to_close(&conn, &mut reader, cx)).await;
+                    let is_unread = poll_fn(|cx| read_to_close(&conn, &mut reader, cx)).await;
+                    let stream = if is_unread { conn.line().socket.take() } else { None };
+                    if let Some(mut stream) = stream {
+                        dropping::drop_rest(&mut stream).await;
+                    }
                 }
             };
             // A client that does not answer loses its socket; the session is safe elsewhere by now.
@@ -42,7 +47,9 @@ fn put_close(conn: &Conn, with: Option<(u16, &str)>) {
     });
 }
 
-fn read_to_close(conn: &Conn, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<()> {
+/// Reads to the other side's close or end. True: what comes cannot be read as messages, the rest of one that is too
+/// long above all, and there may be much of it.
+fn read_to_close(conn: &Conn, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<bool> {
     ws::with_read_buffer(|buffer| {
         let mut bytes = 0;
         loop {
@@ -51,10 +58,10 @@ fn read_to_close(conn: &Conn, reader: &mut Reader, cx: &mut Context<'_>) -> Poll
                 Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => ControlFlow::Continue(()),
             });
             if !matches!(seen, Ok(ControlFlow::Continue(()))) {
-                return Poll::Ready(());
+                return Poll::Ready(seen.is_err());
             }
             bytes = match ready!(conn.line().socket.poll_read(cx, buffer)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(0) | Err(_) => return Poll::Ready(false),
                 Ok(bytes) => bytes,
             };
         }

@@ -62,6 +62,8 @@ async fn each_wrong_word_is_answered_by_its_close_code_and_a_reason_that_names_t
         ),
         ("a message above the limit", Say::Then(Message::binary(vec![0; 70_001])), 1009, "70000"),
         ("a message far above the limit", Say::Then(Message::binary(vec![0; 300_000])), 1009, "at most"),
+        ("a message of 20 MB", Say::Then(Message::binary(vec![0; 20 << 20])), 1009, "at most"),
+        ("a hello of 20 MB", Say::First(text(&format!("\u{1}{}", "x".repeat(20 << 20)))), 1009, "at most"),
         ("a frame without a mask", Say::Bytes(b"\x81\x02hi".to_vec()), 1002, "mask"),
         ("a reserved opcode", Say::Bytes(b"\x83\x80\0\0\0\0".to_vec()), 1002, "opcode"),
         ("reserved bits", Say::Bytes(b"\xf1\x80\0\0\0\0".to_vec()), 1002, "bits"),
