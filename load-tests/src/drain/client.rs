@@ -330,7 +330,7 @@ impl Driver {
                 self.outcome.resumes += 1;
                 self.pulse.changed.fetch_add(1, Relaxed);
                 self.pulse.welcomed.note(self.plan.start.elapsed());
-                self.measure_gap(self.lost_at);
+                self.measure_gap(gap_began(self.hello_at, self.lost_at));
             }
             Report::Reconnecting { .. } => self.lost_at = Some(Instant::now()),
             Report::Reset { .. } => {
@@ -396,10 +396,33 @@ impl Driver {
     }
 }
 
+/// When the gap of a client began that lost its connection: with the loss, or with the hello that was
+/// under way already, for the hub freezes the session after it and closes the old connection in the end.
+fn gap_began(hello_at: Option<Instant>, lost_at: Option<Instant>) -> Option<Instant> {
+    match (hello_at, lost_at) {
+        (Some(hello), Some(lost)) => Some(hello.min(lost)),
+        (_, lost) => lost,
+    }
+}
+
 /// The next of a cheap sequence of evenly spread numbers, for jitter only.
 fn splitmix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_connection_that_ends_just_before_the_welcome_does_not_shorten_the_gap() {
+        let hello = Instant::now();
+        let lost = hello + Duration::from_millis(5);
+        assert_eq!(gap_began(Some(hello), Some(lost)), Some(hello), "frozen since the hello");
+        assert_eq!(gap_began(Some(lost), Some(hello)), Some(hello), "lost first, and asked for again later");
+        assert_eq!(gap_began(None, Some(lost)), Some(lost));
+    }
 }
