@@ -230,7 +230,8 @@ fn a_parked_session_that_welcomes_is_caught() {
 fn tokens_that_are_never_void_are_caught() {
     let refuses_older = |voided: bool| {
         let mut record = Record::<u8>::new(Epoch(1), Profile::default());
-        (record.issue(), record.issue());
+        record.issue();
+        record.issue();
         if voided {
             record.accept(&hello(2, 2, Old::Lost));
         }
