@@ -74,19 +74,7 @@ fn one(
             }
             app::wake(inner);
         }
-        Action::Settle => {
-            fault::at(Step::Frozen);
-            if let Some(record) = inner.session.record_mut(true) {
-                let ahead = std::mem::take(&mut record.applied);
-                record.applied = fan.map(|fan| fan.leaving_with(ahead)).unwrap_or_default();
-            }
-            let mut moving = Moving::begun(hub.now(), inner.session.counted().is_some());
-            moving.to = inner.session.successor();
-            moving.written = inner.session.position();
-            inner.moving = Some(Box::new(moving));
-            // Without an app nobody has to finish first.
-            return (!app::settle(hub, cell, inner)).then_some(Event::Settled);
-        }
+        Action::Settle => return settle(hub, cell, inner, fan),
         Action::Bind => {
             if let Some(record) = inner.session.record_mut(false) {
                 hub.index.share(record);
@@ -108,14 +96,30 @@ fn one(
             calls::apply_waiting(hub, cell, inner);
         }
         Action::ForwardCalls(to) => calls::forward_waiting(hub, cell.id, inner, to),
-        Action::Arm(timer, after_ms) => {
-            // What was given away is kept for as long as its client may come back.
-            let at_least = if matches!(timer, Timer::Kept(_)) { hub.config.session_ttl_ms } else { 0 };
-            hub.timers.arm(hub.now().plus(after_ms.max(at_least)), Due::Session(cell.id, timer));
-        }
+        Action::Arm(timer, after_ms) => arm(hub, cell, timer, after_ms),
         Action::Told(outcome) => told(hub, cell, inner, outcome),
     }
     None
+}
+
+/// Notes what stood at the freeze, and lets the app finish; without one nobody has to.
+fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, fan: Option<&mut Fan>) -> Option<Event<Message>> {
+    fault::at(Step::Frozen);
+    if let Some(record) = inner.session.record_mut(true) {
+        let ahead = std::mem::take(&mut record.applied);
+        record.applied = fan.map(|fan| fan.leaving_with(ahead)).unwrap_or_default();
+    }
+    let mut moving = Moving::begun(hub.now(), inner.session.counted().is_some());
+    moving.to = inner.session.successor();
+    moving.written = inner.session.position();
+    inner.moving = Some(Box::new(moving));
+    (!app::settle(hub, cell, inner)).then_some(Event::Settled)
+}
+
+/// Arms a timer of the machine. What was given away is kept for as long as its client may come back.
+fn arm(hub: &Hub, cell: &Cell, timer: Timer, after_ms: u64) {
+    let at_least = if matches!(timer, Timer::Kept(_)) { hub.config.session_ttl_ms } else { 0 };
+    hub.timers.arm(hub.now().plus(after_ms.max(at_least)), Due::Session(cell.id, timer));
 }
 
 #[allow(clippy::too_many_arguments, reason = "the fields of one action, spelled out")]

@@ -50,7 +50,7 @@ const STEPS: [(Step, Role); 24] = {
 
 /// Each step, at its first pass or a later one by turns, so that some sessions are through and some are not.
 fn cases(action: &str) -> Vec<(String, Role, usize)> {
-    let nth = |at: usize| if at % 2 == 0 { 1 } else { 3 };
+    let nth = |at: usize| if at.is_multiple_of(2) { 1 } else { 3 };
     let all = STEPS.iter().enumerate();
     all.map(|(at, (step, role))| (format!("{}:{action}@{}", step.name(), nth(at)), *role, at)).collect()
 }
