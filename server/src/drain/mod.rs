@@ -330,14 +330,16 @@ impl Driver {
         self.status_now(hub)
     }
 
-    /// The last report. Whoever saw *drained* gets that drain's report: it is waited for, shortly.
+    /// The last report. Whoever saw *drained*, or called the drain off, gets that drain's report: it is waited for, shortly.
     pub async fn report(&self) -> Option<DrainReport> {
         let mut changed = self.changed.subscribe();
         let waiting = async {
             loop {
                 changed.borrow_and_update();
                 let kept = self.kept_report();
-                let ended = self.machine().as_ref().filter(|machine| machine.phase() == Phase::Drained).map(Drain::id);
+                // One that serves (again) has ended, too.
+                let over = |machine: &&Drain| matches!(machine.phase(), Phase::Drained | Phase::Serving);
+                let ended = self.machine().as_ref().filter(over).map(Drain::id);
                 let missing = ended.is_some_and(|ended| kept.as_ref().is_none_or(|kept| kept.drain != ended));
                 if !missing || changed.changed().await.is_err() {
                     return kept;
