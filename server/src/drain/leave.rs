@@ -1,6 +1,7 @@
 //! SIGTERM: push what peers take, park the rest, and go.
 
 use crate::hub::Hub;
+use crate::hub::parking::StaysParked;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_protocol::control::{DrainRequest, Phase, Rest};
@@ -15,7 +16,7 @@ const PARK_RESERVE_MS: u64 = 2_000;
 const PARK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Pushes to peers, else parks, within `--stop-deadline`.
-pub async fn leave(hub: &Arc<Hub>) {
+pub async fn leave(hub: &Arc<Hub>) -> StaysParked<'_> {
     let deadline_ms = hub.config.stop_deadline_ms;
     let drain_ms = deadline_ms.saturating_sub(PARK_RESERVE_MS).max(deadline_ms / 2).max(1);
     let request = DrainRequest {
@@ -36,7 +37,7 @@ pub async fn leave(hub: &Arc<Hub>) {
         }
         Err(error) => tracing::error!(%error, "could not drain at the stop; parking"),
     }
-    park_everything(hub).await;
+    park_everything(hub).await
 }
 
 /// Everybody is gone, and those that were given away are confirmed.
@@ -52,9 +53,12 @@ fn is_over(hub: &Hub) -> bool {
     })
 }
 
-/// Parks every session that is still here, now.
-pub async fn park_everything(hub: &Arc<Hub>) {
+/// Parks every session that is still here, now. Nothing is taken up again (for a peer that claims it, say)
+/// while what this gives is kept: a process that ends would lose whom it told that he is safe.
+pub async fn park_everything(hub: &Arc<Hub>) -> StaysParked<'_> {
     hub.set_parked_for_good(true);
+    // Who is being taken up at this moment is parked with the others.
+    let stays = hub.stop_taking_up().await;
     let until = Instant::now() + PARK_LIMIT;
     loop {
         let cells = hub.all_cells();
@@ -63,7 +67,7 @@ pub async fn park_everything(hub: &Arc<Hub>) {
             .filter(|cell| matches!(cell.lock().session.state(), State::Serving { .. } | State::Frozen { .. }))
             .collect();
         if left.is_empty() || Instant::now() > until {
-            return;
+            return stays;
         }
         for cell in left {
             cell.feed(hub, Event::Park);

@@ -15,6 +15,7 @@ use tidegate_protocol::position::Generation;
 use tidegate_protocol::replay::Payload;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Fence, Session, State};
+use tokio::sync::MutexGuard;
 
 /// The format of a parked record; this build reads only its own.
 const VERSION: u32 = 1;
@@ -29,6 +30,11 @@ struct OnDisk<M> {
     offered: Generation,
     record: Record<M>,
 }
+
+/// While this is kept, whatever is parked stays parked.
+#[derive(Debug)]
+#[must_use = "once it is dropped sessions are taken up again"]
+pub struct StaysParked<'a>(#[allow(dead_code, reason = "kept, not read")] Vec<MutexGuard<'a, ()>>);
 
 impl Hub {
     /// Writes a frozen session; the machine hears of the result.
@@ -120,6 +126,15 @@ impl Hub {
             }
         }
         Ok(())
+    }
+
+    /// Waits for what is being taken up, and lets nothing be taken up from here on.
+    pub async fn stop_taking_up(&self) -> StaysParked<'_> {
+        let mut lanes = Vec::with_capacity(TAKE_UP_LANES);
+        for lane in &self.taking_up {
+            lanes.push(lane.lock().await);
+        }
+        StaysParked(lanes)
     }
 
     /// Takes up everything that is parked, so that the hub serves again.

@@ -171,7 +171,8 @@ impl Worker {
         let due = match &self.life {
             Life::Arriving(arrival) => Some(arrival.until),
             Life::Waiting { until, .. } | Life::Greeted { until } => Some(*until),
-            Life::Serving(serving) => serving.ack_at,
+            // While the kernel takes nothing an ack cannot go either: waiting for its moment would be spinning.
+            Life::Serving(serving) => serving.ack_at.filter(|_| self.stalled.is_none()),
             Life::Greeting(_) | Life::Parting(_) => None,
         };
         [due, self.stalled].into_iter().flatten().min()

@@ -29,10 +29,12 @@ use std::ops::Range;
 const SEEDS: Range<u64> = 1_000..1_040;
 
 /// Seeds that failed once, for reasons that are mended; each with what it had found.
-const FAILED_ONCE: [(u64, &str); 3] = [
+const FAILED_ONCE: [(u64, &str); 5] = [
     (1, "a connection whose session was frozen spun over an ack that had come due"),
     (9, "a client whose session died with its hub was turned away instead of reset, though it had shown who it is"),
-    (141, "a session that went back to where it came from was given a fleet-wide message twice"),
+    (141, "a session that went back was given a fleet-wide message twice; a slow reader with an ack due spun its hub"),
+    (1028, "a hub that was ending took a session up again for a peer, and ended with it in memory"),
+    (1050, "a client that was told parked was reset at another hub, since the one with the record had said goodbye"),
 ];
 
 #[test]
