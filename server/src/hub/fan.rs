@@ -188,7 +188,8 @@ fn declare_gap(hub: &Hub, cell: &Cell, inner: &Inner) {
     tracing::warn!(session = %cell.id, "fleet-wide messages may be missing: the ring of recent ones was too short");
     hub.metrics.gaps.increment(1);
     let (Some(conn), Some(record)) = (&inner.conn, inner.session.record()) else { return };
-    let at = record.outbox.end();
+    // Orders go before messages, so the client hears it where its connection stands, not where the stream ends.
+    let at = inner.session.position().unwrap_or_else(|| record.outbox.end());
     conn.send(&ServerFrame::Gap { from: at, to: at, why: "fan_ring_short".into() });
 }
 

@@ -56,8 +56,9 @@ impl Case<'_> {
         (sums, wrong)
     }
 
-    /// Publishes that every hub had numbered when they were answered: only then does the next one come after them.
-    fn complete(&self) -> BTreeSet<u64> {
+    /// Publishes that every hub had numbered when they were answered, and which hub was asked: only then does the
+    /// next one come after them.
+    fn complete(&self) -> BTreeMap<u64, usize> {
         let published = self.records.published();
         let complete = published.iter().filter(|one| match &one.answer {
             // A hub that has just started and met nobody yet names nobody either.
@@ -67,7 +68,7 @@ impl Case<'_> {
             }
             Some(_) | None => false,
         });
-        complete.map(|one| one.id).collect()
+        complete.map(|one| (one.id, one.hub)).collect()
     }
 
     /// A session ends by a reset only if a crash or a long cut gave reason for it.
@@ -214,20 +215,20 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// No message comes twice, and those of one caller come in its order.
-fn once_and_in_order(part: &Part, complete: &BTreeSet<u64>, complain: &mut dyn FnMut(String)) {
+fn once_and_in_order(part: &Part, complete: &BTreeMap<u64, usize>, complain: &mut dyn FnMut(String)) {
     let mut seen = BTreeSet::new();
-    let mut last: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, u64, usize), u64> = BTreeMap::new();
     for (at, text) in &part.received {
         if !seen.insert(text.as_str()) {
             complain(format!("{text:?} came twice, the second time at {at} ms"));
         }
         let Some((kind, id)) = text.split_once(' ').filter(|(kind, _)| kind.starts_with('p')) else { continue };
         let Ok(id) = id.parse::<u64>() else { continue };
-        // Order holds per caller and way: towards one session, and fleet-wide.
-        let way = if kind == "ps" { "one" } else { "many" };
-        if let Some(before) = last.insert((way, id / 1_000_000), id)
+        let Some(hub) = complete.get(&id) else { continue };
+        // Order holds per caller: towards one session by any hub, and fleet-wide by each hub.
+        let way = if kind == "ps" { ("one", 0) } else { ("many", *hub) };
+        if let Some(before) = last.insert((way.0, id / 1_000_000, way.1), id)
             && before > id
-            && complete.contains(&id)
         {
             complain(format!("publish {id} came after {before} of the same caller"));
         }

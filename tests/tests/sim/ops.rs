@@ -43,6 +43,8 @@ pub(crate) enum Order {
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
     pub(crate) id: u64,
+    /// Which hub was asked.
+    pub(crate) hub: usize,
     pub(crate) to: To,
     pub(crate) asked_ms: u64,
     pub(crate) answered_ms: u64,
@@ -104,7 +106,7 @@ pub(crate) async fn caller(
                 let answer = publish(hub, id, &to, key).await;
                 trace.note(&name, format_args!("publish {id} to {to:?}: {answer:?}"));
                 let answered_ms = trace.now_ms();
-                records.published().push(Published { id, to, asked_ms, answered_ms, answer });
+                records.published().push(Published { id, hub, to, asked_ms, answered_ms, answer });
             }
             Order::Join { hub, session, channel } => {
                 let answer = call(hub, Method::PUT, &format!("/v1/sessions/{session}/channels/{channel}"), None).await;
