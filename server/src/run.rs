@@ -234,12 +234,7 @@ pub async fn stop(hub: &Arc<Hub>, hurried: impl Future<Output = ()>) {
             crate::drain::park_everything(hub).await
         }
     };
-    // Who said goodbye is forgotten at once, and what it knew counts as lost. The sessions that are left on this
-    // disk are not: for these peers wait for the next process, as they wait for any hub that is silent.
-    match hub.store.stats().parked {
-        0 => hub.peers.goodbye().await,
-        parked => tracing::info!(parked, "sessions stay on this disk for the next process: peers are not told goodbye"),
-    }
+    hub.peers.goodbye().await;
     hub.drain.kept().await;
     if let Err(error) = hub.store.close().await {
         tracing::error!(%error, "the log of parked sessions did not close cleanly");

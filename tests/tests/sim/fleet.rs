@@ -210,6 +210,7 @@ impl Fleet {
             }
         }
         for hub in 0..self.machines.len() {
+            self.watch.stranded.extend(self.machines[hub].left());
             if let Some(why) = self.machines[hub].failure() {
                 self.trace.note(&self.machines[hub].name, format_args!("could not start: {why}"));
             }

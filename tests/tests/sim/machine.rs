@@ -14,7 +14,7 @@ use tidegate::run::Start;
 use tidegate::store::faulty::{FaultyDisk, Survives};
 use tidegate::store::{Limits, Store, Writer, next_incarnation};
 use tidegate::world::World;
-use tidegate_protocol::id::{HubId, Incarnation};
+use tidegate_protocol::id::{HubId, Incarnation, SessionId};
 use tokio::sync::Notify;
 
 pub(crate) const PUBLIC_PORT: u16 = 8080;
@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) terminate: Notify,
     pub(crate) hurry: Notify,
     exited: AtomicBool,
+    /// Sessions that lay on the disk when a process ended.
+    left: Mutex<Vec<SessionId>>,
     /// Why it could not start, if it could not.
     failed: Mutex<Option<String>>,
 }
@@ -59,6 +61,7 @@ impl Machine {
             terminate: Notify::new(),
             hurry: Notify::new(),
             exited: AtomicBool::new(false),
+            left: Mutex::default(),
             failed: Mutex::default(),
             name,
         })
@@ -72,6 +75,11 @@ impl Machine {
     /// Whether the process ended by itself since it was started.
     pub(crate) fn has_exited(&self) -> bool {
         self.exited.load(Ordering::Relaxed)
+    }
+
+    /// What the last process left on its disk when it ended; told once.
+    pub(crate) fn left(&self) -> Vec<SessionId> {
+        std::mem::take(&mut lock(&self.left))
     }
 
     /// Why the last process could not start; told once.
@@ -99,6 +107,7 @@ impl Machine {
                 *lock(&self.live) = Some(hub.clone());
                 self.terminate.notified().await;
                 tidegate::run::stop(&hub, self.hurry.notified()).await;
+                lock(&self.left).extend(hub.store.list(None, usize::MAX).into_iter().map(|(session, _)| session));
                 *lock(&self.live) = None;
             }
             // Its disk refuses: a process says so and ends, and somebody starts the next one.
