@@ -175,7 +175,9 @@ fn a_machine_that_nobody_wakes_at_its_deadline_is_caught() {
     let trouble = Trouble { silences: 2, ..Trouble::NONE };
     let (broken, _) =
         search(Scenario { name: "mutant: sleeps", trouble, mutant: Some(Mutant::SleepsThroughDeadline), ..QUIET });
-    assert_eq!(broken, Some("past the deadline no state without a report"));
+    // It breaks both promises, and two threads look for either: which is found first is chance.
+    let by = ["past the deadline no state without a report", "every session has one outcome or remains"];
+    assert!(broken.is_some_and(|broken| by.contains(&broken)), "caught by {broken:?}; expected one of {by:?}");
 }
 
 #[test]
