@@ -33,10 +33,11 @@ fn files(under: &Path) -> Vec<PathBuf> {
         for entry in entries {
             let path = entry.expect("a directory can be read").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if FOREIGN.contains(&name) {
+                continue;
+            }
             if path.is_dir() {
-                if !FOREIGN.contains(&name) {
-                    ahead.push(path);
-                }
+                ahead.push(path);
             } else {
                 found.push(path);
             }
