@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
 
 /** A step that takes longer is ended and counts as failed, in milliseconds. */
-const STEP_MS = 15 * 60_000;
+const STEP_MS = 20 * 60_000;
 /** Time for a step to end by itself after SIGTERM, in milliseconds. */
 const END_MS = 5_000;
 /** How much of a line is looked at for counts; longer ones are nobody's summary. */
@@ -27,7 +27,8 @@ const STEPS = [
   { name: "clippy", run: ["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"] },
   { name: "licences and sources", run: ["cargo", "deny", "--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"] },
   { name: "SDK: strict TypeScript, tests", run: ["npm", "test", "--silent"], in: "client-sdk-js", count: nodeTest },
-  { name: "programs", run: ["cargo", "build", "--workspace", "--bins", "--locked"] },
+  // Programs and tests at once: `build` alone would compile some crates again, with other features.
+  { name: "build", run: ["cargo", "test", "--workspace", "--no-run", "--locked"] },
   { name: "Rust tests", run: ["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], count: cargoTest },
   {
     name: "browser tests",

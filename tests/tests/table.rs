@@ -22,12 +22,12 @@ fn rows() -> Vec<(String, Vec<String>)> {
     rows.filter(|(what, _)| what.contains(": ")).collect()
 }
 
-/// All Rust text of a suite; a part of the workspace, or a target of this crate.
+/// All Rust text of a suite; a part of the workspace, or a target of this crate or of `protocol/`.
 fn text_of(suite: &str) -> String {
-    let tests = root().join("tests/tests");
+    let homes = [root().join("tests/tests"), root().join("protocol/tests")];
     let places = match suite {
         "protocol" | "server" | "hook" => vec![root().join(suite)],
-        target => vec![tests.join(format!("{target}.rs")), tests.join(target)],
+        target => homes.iter().flat_map(|tests| [tests.join(format!("{target}.rs")), tests.join(target)]).collect(),
     };
     let mut text = String::new();
     let mut ahead: Vec<PathBuf> = places.into_iter().filter(|place| place.exists()).collect();

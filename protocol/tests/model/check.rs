@@ -1,5 +1,11 @@
 //! How a scenario is explored, and what it must show.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the search itself has a clock and takes turns; what it searches has not"
+)]
+
 use crate::bounds::{Budget, Grain, Mutant};
 use crate::ledger::Fault;
 use crate::recovery::{Ending, recover};
