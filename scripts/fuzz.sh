@@ -18,6 +18,7 @@ cargo run --quiet -p tidegate-fuzz --bin seeds -- fuzz/found
 
 failed=()
 for target in "${targets[@]}"; do
+    mkdir -p "fuzz/corpus/$target"
     echo "── $target, $seconds s"
     # Without a sanitizer the flags are stable ones. Rust finds its own faults; what is unsafe is not ours.
     if ! cargo fuzz run --sanitizer none --dev --features libfuzzer "$target" "fuzz/found/$target" "fuzz/corpus/$target" -- \

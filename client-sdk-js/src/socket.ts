@@ -398,9 +398,9 @@ function defaultWebSocket(): TransportClass {
   throw new TypeError("TidegateSocket: there is no global WebSocket here; pass one as { WebSocket }");
 }
 
-/** `ms` on the wire is whole and not negative. */
+/** `ms` on the wire is whole and not negative; for ever is the longest that the hub can read. */
 function wholeMs(ms: number): number {
-  return Number.isFinite(ms) ? Math.min(Math.max(0, Math.ceil(ms)), Number.MAX_SAFE_INTEGER) : 0;
+  return Number.isNaN(ms) ? 0 : Math.min(Math.max(0, Math.ceil(ms)), Number.MAX_SAFE_INTEGER);
 }
 
 function report(error: unknown): void {

@@ -56,6 +56,18 @@ steps! {
     AfterClaimSaid = "after_claim_said";
     /// Owner: the claim came
     ClaimReceived = "claim_received";
+    /// Predecessor: the copy ahead of the freeze is not posted
+    BeforeBulkSaid = "before_bulk_said";
+    /// Predecessor: the successor has the copy ahead of the freeze
+    AfterBulkSaid = "after_bulk_said";
+    /// Successor: the copy ahead of the freeze came
+    BulkReceived = "bulk_received";
+    /// Successor: the copy ahead is there, and `bulk_held` is not posted
+    BeforeBulkHeldSaid = "before_bulk_held_said";
+    /// Successor: the predecessor has `bulk_held`
+    AfterBulkHeldSaid = "after_bulk_held_said";
+    /// Predecessor: `bulk_held` came, nothing is frozen
+    BulkHeldReceived = "bulk_held_received";
     /// Predecessor: the session has just frozen
     Frozen = "frozen";
     /// Predecessor: the app is not asked yet

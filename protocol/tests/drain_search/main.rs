@@ -2,6 +2,11 @@
 //! every order in which clients, peers and disk may answer, refuse, or say nothing at all, while time passes.
 //! What must hold is safety alone: **past the deadline there is no state without a report**.
 #![allow(unreachable_pub, reason = "one binary: what its modules share is public among them")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the search itself has a clock; what it searches has not"
+)]
 
 mod world;
 

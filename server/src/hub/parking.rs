@@ -36,6 +36,30 @@ struct OnDisk<M> {
 #[must_use = "once it is dropped sessions are taken up again"]
 pub struct StaysParked<'a>(#[allow(dead_code, reason = "kept, not read")] Vec<MutexGuard<'a, ()>>);
 
+/// Why a parked record cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("it has version {found}, and this build reads version {VERSION}")]
+    Version { found: u32 },
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl OnDisk<Message> {
+    fn decode(body: &[u8]) -> Result<Self, Unreadable> {
+        // The version first: a later one may lack what this one needs.
+        #[derive(Deserialize)]
+        struct Which {
+            version: u32,
+        }
+        let Which { version: found } = serde_json::from_slice(body)?;
+        if found != VERSION {
+            return Err(Unreadable::Version { found });
+        }
+        Ok(serde_json::from_slice(body)?)
+    }
+}
+
 impl Hub {
     /// Writes a frozen session; the machine hears of the result.
     pub fn spawn_park(self: &Arc<Self>, cell: &Arc<Cell>, inner: &Inner) {
@@ -165,16 +189,10 @@ impl Hub {
                 return None;
             }
         };
-        match serde_json::from_slice::<OnDisk<Message>>(&body) {
-            Ok(on_disk) if on_disk.version == VERSION => {
-                Some((Fence { generation: on_disk.generation, offered: on_disk.offered }, on_disk.record))
-            }
-            Ok(on_disk) => {
-                tracing::error!(%session, version = on_disk.version, "a parked session of another release cannot be read");
-                None
-            }
+        match OnDisk::decode(&body) {
+            Ok(on_disk) => Some((Fence { generation: on_disk.generation, offered: on_disk.offered }, on_disk.record)),
             Err(error) => {
-                tracing::error!(%session, %error, "a parked session cannot be decoded");
+                tracing::error!(%session, %error, "a parked session cannot be read; it stays on disk");
                 None
             }
         }
@@ -183,6 +201,33 @@ impl Hub {
     pub(super) async fn forget_parked(&self, session: SessionId) {
         if let Err(error) = self.store.ended(vec![session]).await {
             tracing::error!(%session, %error, "could not note the end of a parked session on disk");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A parked session as the release with version 1 wrote it.
+    const PARKED_1: &str = include_str!("../../tests/records/parked-1.json");
+
+    #[test]
+    fn a_parked_session_of_each_version_that_was_released_is_read_and_nothing_of_it_is_lost() {
+        let read = OnDisk::decode(PARKED_1.as_bytes()).expect("version 1 is read");
+        assert_eq!((read.generation, read.offered), (Generation(4), Generation(6)));
+        assert_eq!(read.record.outbox.iter().count(), 2, "the messages that the client has not acked");
+        assert_eq!(read.record.state, b"seat 7");
+        let written = serde_json::to_value(&read).expect("plain values");
+        assert_eq!(written, serde_json::from_str::<Value>(PARKED_1).expect("JSON"), "written as it was read");
+    }
+
+    #[test]
+    fn a_parked_session_of_a_later_release_is_refused_by_its_version_whatever_else_is_in_it() {
+        for later in [json!({"version": 2}), json!({"version": 2, "record": "another layout"})] {
+            let refused = OnDisk::decode(later.to_string().as_bytes()).err().expect("not ours to read");
+            assert_eq!(refused.to_string(), "it has version 2, and this build reads version 1");
         }
     }
 }

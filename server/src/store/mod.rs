@@ -32,6 +32,8 @@ mod tests_crash;
 #[cfg(test)]
 mod tests_damage;
 #[cfg(test)]
+mod tests_records;
+#[cfg(test)]
 mod tests_store;
 
 pub use dir::{DataDir, DataDirError, Random, next_incarnation};

@@ -18,13 +18,19 @@ const STANDSTILL: Duration = Duration::from_millis(1_200);
 const SLOW_MS: u64 = 300;
 
 /// Who gets to which step of a handover. Those of the disk stand in `parking.rs`.
-const STEPS: [(Step, Role); 24] = {
+const STEPS: [(Step, Role); 30] = {
     use Role::{Predecessor, Successor};
     [
         (Step::HelloReceived, Successor),
         (Step::BeforeClaimSaid, Successor),
         (Step::AfterClaimSaid, Successor),
         (Step::ClaimReceived, Predecessor),
+        (Step::BeforeBulkSaid, Predecessor),
+        (Step::AfterBulkSaid, Predecessor),
+        (Step::BulkReceived, Successor),
+        (Step::BeforeBulkHeldSaid, Successor),
+        (Step::AfterBulkHeldSaid, Successor),
+        (Step::BulkHeldReceived, Predecessor),
         (Step::Frozen, Predecessor),
         (Step::BeforeMovingPosted, Predecessor),
         (Step::AfterMovingAnswered, Predecessor),
