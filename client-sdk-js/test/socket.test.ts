@@ -265,17 +265,11 @@ describe("a drain", () => {
     assert.deepEqual(await visit.frame("busy"), { type: "busy", drain: "d-1", ms: 5_000, why: "typing" });
     socket.ready();
     assert.deepEqual(await visit.frame("ready"), { type: "ready", drain: "d-1" });
-    assert.deepEqual(asked, [NOTICE.text]);
-  });
-
-  it("can be answered by busy for ever, for no time at all, and for no number, in words that the hub can read", async () => {
-    const [socket, visit] = await established();
-    visit.say(NOTICE);
-    await within("draining", socket.draining);
-    for (const [given, said] of [[Infinity, Number.MAX_SAFE_INTEGER], [-1, 0], [Number.NaN, 0], [1e300, Number.MAX_SAFE_INTEGER]] as const) {
+    for (const [given, ms] of [[Infinity, Number.MAX_SAFE_INTEGER], [-1, 0], [Number.NaN, 0]] as const) {
       socket.busy(given);
-      assert.deepEqual(await visit.frame("busy"), { type: "busy", drain: "d-1", ms: said });
+      assert.deepEqual(await visit.frame("busy"), { type: "busy", drain: "d-1", ms }, `the hub can read busy(${given})`);
     }
+    assert.deepEqual(asked, [NOTICE.text]);
   });
 
   it("moves the session to a second connection, and works on the first until the welcome", async () => {
