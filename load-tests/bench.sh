@@ -44,6 +44,8 @@ run slow slow --clients 5000 --stalled 50
 run drain-unpaced drain --clients "$SESSIONS" --notice 2s --window 0s
 run drain-1000 drain --clients 1000 --notice 2s --window 0s
 run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s
+# Beside peers that have one thread each (ws, nchan, HAProxy, nginx as started here), the hub and the axum hub have one too.
+export TOKIO_WORKER_THREADS=1
 for peer in baseline ws nchan; do
     run "compare-idle-$peer" compare idle --peer "$peer" --pairs 3 -- --from 1000 --to 9000 --steps 4
     run "compare-connect-$peer" compare connect --peer "$peer" --pairs "$PAIRS" -- --count 9000
