@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Connections that the kernel may hold for us: at 5,000 a second it outlasts a stall of 0.8 s.
@@ -39,6 +40,12 @@ pub trait Surroundings: fmt::Debug + Send + Sync + 'static {
 
     /// A listener on an address; port 0 is any free one.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>>;
+
+    /// The formats in which this hub tells peers of sessions and reads what they tell, oldest first: all that
+    /// this build knows. A simulation has hubs of the release before among its fleets.
+    fn snapshot_versions(&self) -> &'static [u32] {
+        &SNAPSHOT_VERSIONS
+    }
 }
 
 /// The system's clock, random source and network.

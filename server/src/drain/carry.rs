@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tidegate_protocol::close::{Close, reason_until};
 use tidegate_protocol::drain::{Action, Event, Handed, Resume, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
-use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
 use tidegate_protocol::session::{Event as SessionEvent, State};
 
 /// One order. What it causes comes back through the cell, as an event.
@@ -24,7 +23,8 @@ pub(super) fn out(hub: &Arc<Hub>, drain: DrainId, action: Action) {
         Action::Recall { id } => with(hub, id, |inner| dialogue::recall(hub, drain, inner)),
         Action::Push { id, to } => {
             // Of a hub that is not heard nobody knows what it reads: the oldest, then.
-            let version = hub.peers.snapshot_version(to).unwrap_or(SNAPSHOT_VERSIONS[0]);
+            let ours = hub.world.snapshot_versions();
+            let version = hub.peers.snapshot_version(to, ours).unwrap_or(ours[0]);
             feed(hub, id, SessionEvent::Push { to, version });
         }
         Action::Park { id, .. } => {

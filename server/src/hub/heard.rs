@@ -12,7 +12,8 @@ use tidegate_protocol::session::{Event, Session};
 
 impl Hub {
     /// A word to a hub. To this one it goes by way of a task: whoever speaks holds a cell's lock.
-    pub fn say(self: &Arc<Self>, to: HubId, message: PeerMessage<Message>) {
+    pub fn say(self: &Arc<Self>, to: HubId, mut message: PeerMessage<Message>) {
+        self.keep_to_our_versions(&mut message);
         if to != self.id {
             return self.peers.say(to, message);
         }
@@ -20,8 +21,16 @@ impl Hub {
         tokio::spawn(async move { hub.peer_said(hub.id, message) });
     }
 
+    /// A claim is answered in a version that its claimant and this hub both know.
+    fn keep_to_our_versions(&self, message: &mut PeerMessage<Message>) {
+        if let PeerMessage::Claim { versions, .. } = message {
+            versions.retain(|version| self.world.snapshot_versions().contains(version));
+        }
+    }
+
     /// A word from a peer about a session.
-    pub fn peer_said(self: &Arc<Self>, from: HubId, message: PeerMessage<Message>) {
+    pub fn peer_said(self: &Arc<Self>, from: HubId, mut message: PeerMessage<Message>) {
+        self.keep_to_our_versions(&mut message);
         let session = message.session();
         match message {
             PeerMessage::Located { claim, knowledge, .. } => self.claims.located(self, from, claim, knowledge),

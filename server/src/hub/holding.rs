@@ -6,7 +6,7 @@ use super::timers::Due;
 use crate::message::Message;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_protocol::id::{ConnectionId, HubId, SessionId};
-use tidegate_protocol::peer::{ClaimId, Handover, PeerMessage, SNAPSHOT_VERSIONS};
+use tidegate_protocol::peer::{ClaimId, Handover, PeerMessage};
 use tidegate_protocol::position::Generation;
 use tidegate_protocol::session::bulk::{BULK_TTL_MS, Bulk, Difference, Shelf, Shelved};
 use tidegate_protocol::session::record::{HelloFacts, Record};
@@ -55,7 +55,8 @@ pub(super) struct Coming {
 
 impl Coming {
     fn is_for(&self, hub: &Hub) -> bool {
-        SNAPSHOT_VERSIONS.contains(&self.version) && self.handover.from == self.from && self.handover.to == hub.id
+        let reads = hub.world.snapshot_versions().contains(&self.version);
+        reads && self.handover.from == self.from && self.handover.to == hub.id
     }
 }
 
@@ -75,7 +76,7 @@ impl Hub {
         version: u32,
         contents: Box<Bulk<Message>>,
     ) {
-        let room = SNAPSHOT_VERSIONS.contains(&version) && self.has_room_for_a_copy();
+        let room = self.world.snapshot_versions().contains(&version) && self.has_room_for_a_copy();
         let shelved = self.bulks.shelf().put(session, from, bulk, contents, room);
         match shelved {
             Shelved::Held(new) => {

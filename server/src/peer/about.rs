@@ -9,7 +9,6 @@ use std::sync::PoisonError;
 use tidegate_protocol::control::PeerInfo;
 use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::HubId;
-use tidegate_protocol::peer::{SNAPSHOT_VERSIONS, common_version};
 
 impl Peers {
     /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
@@ -57,9 +56,10 @@ impl Peers {
     }
 
     /// The newest snapshot version that this hub and that one know; None: it was not heard, or there is none.
-    pub fn snapshot_version(&self, hub: HubId) -> Option<u32> {
+    pub fn snapshot_version(&self, hub: HubId, ours: &[u32]) -> Option<u32> {
         let book = self.book();
-        common_version(&book.table.get(hub)?.said()?.hello.versions)
+        let theirs = &book.table.get(hub)?.said()?.hello.versions;
+        ours.iter().filter(|version| theirs.contains(version)).max().copied()
     }
 
     /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
@@ -79,7 +79,7 @@ impl Peers {
             room: hub.has_room(),
             admission: self.admission(),
             fan_last,
-            versions: SNAPSHOT_VERSIONS.to_vec(),
+            versions: hub.world.snapshot_versions().to_vec(),
             known,
         }
     }

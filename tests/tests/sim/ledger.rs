@@ -169,7 +169,11 @@ impl Case<'_> {
         let lost_sight = self.accounts.iter().any(|account| account.state().doubled)
             || !self.watch.shaken.is_empty()
             || self.long_trouble;
-        if !lost_sight && numbered > receivers.len() as u64 {
+        // A session that lay on the disk of a hub that was down, and whose client was reset meanwhile, is taken
+        // up when that hub is back: it is a session, and nobody is there to hear.
+        let left_behind: usize =
+            self.accounts.iter().map(|account| account.state().parts.len().saturating_sub(1)).sum();
+        if !lost_sight && numbered > (receivers.len() + left_behind) as u64 {
             let gaps =
                 self.accounts.iter().any(|account| account.state().parts.iter().any(|part| !part.gaps.is_empty()));
             if !gaps {

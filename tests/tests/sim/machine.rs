@@ -4,7 +4,7 @@ use crate::chance::Chance;
 use crate::net::{self, SimWorld};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate::config::Config;
@@ -15,6 +15,7 @@ use tidegate::store::faulty::{FaultyDisk, Survives};
 use tidegate::store::{Limits, Store, Writer, next_incarnation};
 use tidegate::world::World;
 use tidegate_protocol::id::{HubId, Incarnation, SessionId};
+use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
 use tokio::sync::Notify;
 
 pub(crate) const PUBLIC_PORT: u16 = 8080;
@@ -27,6 +28,10 @@ pub(crate) struct Machine {
     argv: Vec<OsString>,
     id: HubId,
     chance: Mutex<Chance>,
+    seed: u64,
+    releases: Mutex<Chance>,
+    /// Processes so far that were of the release before.
+    pub(crate) runs_of_before: AtomicU64,
     fsync_ms_max: u64,
     disk: Mutex<Arc<FaultyDisk>>,
     last_run: Mutex<Option<Incarnation>>,
@@ -54,6 +59,9 @@ impl Machine {
             argv: argv.into_iter().map(OsString::from).collect(),
             id: HubId(chance.next()),
             chance: Mutex::new(chance),
+            seed,
+            releases: Mutex::new(Chance::part(seed, &format!("release of {name}"))),
+            runs_of_before: AtomicU64::new(0),
             fsync_ms_max,
             disk: Mutex::default(),
             last_run: Mutex::default(),
@@ -118,10 +126,19 @@ impl Machine {
         std::future::pending().await
     }
 
+    /// What the process that starts now knows: of every other fleet some hubs are of the release before, and
+    /// any restart may bring another release, the newer or the older one.
+    fn release(&self) -> &'static [u32] {
+        let is_mixed = self.seed.is_multiple_of(2);
+        let is_before = is_mixed && lock(&self.releases).percent(40);
+        self.runs_of_before.fetch_add(u64::from(is_before), Ordering::Relaxed);
+        if is_before { &SNAPSHOT_VERSIONS[..SNAPSHOT_VERSIONS.len() - 1] } else { &SNAPSHOT_VERSIONS }
+    }
+
     async fn start(&self) -> turmoil::Result<Arc<Hub>> {
         let config = Config::read(&self.argv, &|_| None).map_err(|error| format!("{error:?}"))?;
         let chance = Chance::new(lock(&self.chance).next());
-        let world: World = Arc::new(SimWorld::new(chance));
+        let world: World = Arc::new(SimWorld::new(chance, self.release()));
         let incarnation = {
             let mut last = lock(&self.last_run);
             let next = next_incarnation(*last, net::unix_ms(), &mut |bytes: &mut [u8]| world.fill_random(bytes));

@@ -25,11 +25,12 @@ pub(crate) fn unix_ms() -> u64 {
 #[derive(Debug)]
 pub(crate) struct SimWorld {
     chance: Mutex<Chance>,
+    snapshot_versions: &'static [u32],
 }
 
 impl SimWorld {
-    pub(crate) fn new(chance: Chance) -> Self {
-        Self { chance: Mutex::new(chance) }
+    pub(crate) fn new(chance: Chance, snapshot_versions: &'static [u32]) -> Self {
+        Self { chance: Mutex::new(chance), snapshot_versions }
     }
 }
 
@@ -56,6 +57,10 @@ impl Surroundings for SimWorld {
             let tcp = TcpStream::connect((resolve(&host), port)).await?;
             Ok(Stream::Other(Box::new(tcp)))
         })
+    }
+
+    fn snapshot_versions(&self) -> &'static [u32] {
+        self.snapshot_versions
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>> {

@@ -6,6 +6,7 @@ use crate::ledger::{Case, Sums};
 use crate::panics;
 use crate::schedule::{self, CALM_MS, Schedule, Shape, Step, TROUBLE_MS};
 use crate::trace::Trace;
+use std::sync::atomic::Ordering;
 
 /// How long a fleet may take to come to rest once all trouble has ended, in simulated milliseconds.
 const REST_MS: u64 = 120_000;
@@ -23,6 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) hash: (u64, u64),
     pub(crate) steps: usize,
     pub(crate) simulated_ms: u64,
+    /// Processes that were of the release before this one.
+    pub(crate) runs_of_before: u64,
     pub(crate) sums: Sums,
     /// What must not be; empty for a good seed.
     pub(crate) wrong: Vec<String>,
@@ -55,7 +58,8 @@ pub(crate) fn run(seed: u64, steps_max: usize, loud: bool) -> Outcome {
     wrong.extend(judged);
     wrong.extend(panics.seen());
     let simulated_ms = trace.now_ms();
-    Outcome { seed, shape, hash: trace.hash(), steps: schedule.len(), simulated_ms, sums, wrong }
+    let runs_of_before = fleet.machines.iter().map(|machine| machine.runs_of_before.load(Ordering::Relaxed)).sum();
+    Outcome { seed, shape, hash: trace.hash(), steps: schedule.len(), simulated_ms, runs_of_before, sums, wrong }
 }
 
 fn play(fleet: &mut Fleet, schedule: &Schedule) {

@@ -52,7 +52,7 @@ pub(crate) fn many(seeds: Range<u64>) {
     println!("simulation: seeds {first} to {}", seeds.end - 1);
     let (next, began) = (AtomicU64::new(first), Instant::now());
     let failed: Mutex<Vec<u64>> = Mutex::default();
-    let simulated_ms = AtomicU64::new(0);
+    let (simulated_ms, runs_of_before) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
             scope.spawn(|| {
@@ -63,6 +63,7 @@ pub(crate) fn many(seeds: Range<u64>) {
                     }
                     let outcome = on_a_thread(seed, usize::MAX, false);
                     simulated_ms.fetch_add(outcome.simulated_ms, Ordering::Relaxed);
+                    runs_of_before.fetch_add(outcome.runs_of_before, Ordering::Relaxed);
                     if !outcome.wrong.is_empty() {
                         let shortest = shortest(&outcome);
                         println!("{}\n  replay: make sim SEED={seed} STEPS={}", told(&shortest), shortest.steps);
@@ -74,11 +75,14 @@ pub(crate) fn many(seeds: Range<u64>) {
     });
     let failed = failed.into_inner().expect("all are done");
     println!(
-        "simulation: {count} seeds, {} failed {failed:?}, {} simulated hours in {} s",
+        "simulation: {count} seeds, {} failed {failed:?}, {} hubs were of the release before, {} simulated hours in {} s",
         failed.len(),
+        runs_of_before.load(Ordering::Relaxed),
         simulated_ms.into_inner() / 3_600_000,
         began.elapsed().as_secs()
     );
+    let mixed = runs_of_before.into_inner();
+    assert!(mixed > 0 || count < 10, "no hub of the release before took part");
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 
@@ -101,10 +105,10 @@ fn shortest(outcome: &Outcome) -> Outcome {
 }
 
 fn told(outcome: &Outcome) -> String {
-    let Outcome { seed, shape, hash, steps, simulated_ms, sums, wrong } = outcome;
+    let Outcome { seed, shape, hash, steps, simulated_ms, runs_of_before, sums, wrong } = outcome;
     let state = if wrong.is_empty() { "good" } else { "FAILED" };
     let mut told = format!(
-        "seed {seed} {state}: {} hubs, {} clients, {steps} steps, {simulated_ms} ms, {sums:?}, trace {:016x} of {} lines",
+        "seed {seed} {state}: {} hubs, {} clients, {steps} steps, {simulated_ms} ms, {runs_of_before} of the release before, {sums:?}, trace {:016x} of {} lines",
         shape.hubs, shape.clients, hash.0, hash.1
     );
     for what in wrong.iter().take(12) {
