@@ -182,12 +182,13 @@ async fn publish_one(session: &str, name: usize, n: u64, books: &Books, doors: &
 /// One more message each way, until both came: everything before them has come, too.
 async fn last_words(client: &Client, name: usize, sent: u64, published: u64, books: &Books, doors: &Doors) -> Seen {
     let (mut sent, mut published) = (sent, published);
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS_MAX {
         client.wait("a connection, and all of its messages acked", |seen| seen.connected && seen.unacked == 0).await;
         sent += 1;
         client.send(format!("c {name} {sent}")).await;
         published += 1;
-        publish_one(&client.session(), name, published, books, doors).await;
+        let fate = publish_one(&client.session(), name, published, books, doors).await;
         let both = |seen: &Seen| {
             let came = |text: String| seen.received.contains(&text);
             seen.connected && seen.unacked == 0 && came(format!("a {sent}")) && came(format!("p {published}"))
@@ -195,9 +196,14 @@ async fn last_words(client: &Client, name: usize, sent: u64, published: u64, boo
         if let Some(seen) = client.wait_for(ROUND, both).await {
             return seen;
         }
+        let seen = client.seen();
+        let came = |text: String| seen.received.contains(&text);
+        let (echo, message) = (came(format!("a {sent}")), came(format!("p {published}")));
+        rounds.push(format!(
+            "{fate:?} publish came: {message}, echo came: {echo}, unacked {}, connected {}",
+            seen.unacked, seen.connected
+        ));
     }
-    panic!(
-        "client {name} is not served in {ROUNDS_MAX} rounds with a connection: {:#?}",
-        client.seen().without_messages()
-    );
+    let seen = client.seen().without_messages();
+    panic!("client {name} is not served in {ROUNDS_MAX} rounds with a connection: {rounds:#?} {seen:#?}");
 }

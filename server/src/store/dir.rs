@@ -13,6 +13,10 @@ use tidegate_protocol::id::{HubId, Incarnation};
 use tokio::time::Instant;
 
 const DIR_MODE: u32 = 0o700;
+/// Set on directories that many share, such as /tmp.
+const STICKY: u32 = 0o1000;
+/// What a new file system has in it.
+const LOST_AND_FOUND: &str = "lost+found";
 const LOCK_NAME: &str = "lock";
 const HUB_ID_NAME: &str = "hub-id";
 const INCARNATION_NAME: &str = "incarnation";
@@ -50,6 +54,16 @@ pub enum DataDirError {
         holder: String,
         /// How long was waited.
         waited_ms: u128,
+    },
+    /// It is, or may be, somebody else's. Nothing of it was changed.
+    #[error(
+        "--data-dir {path} cannot be a hub's own: {why}; give a directory for this hub alone, it is made if there is none"
+    )]
+    Unfit {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        why: String,
     },
     /// A file of it does not hold what it should. Nothing overwrites it: someone should look first.
     #[error("--data-dir: {path} is damaged: {why}")]
@@ -167,12 +181,42 @@ fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> DataD
 }
 
 fn make_dir(path: &Path) -> Result<(), DataDirError> {
-    if !path.exists() {
-        DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(io_error(path, "make the directory"))?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_dir(parent)?;
+    match fs::metadata(path) {
+        Ok(meta) => fits(path, &meta)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(DIR_MODE)
+                .create(path)
+                .map_err(io_error(path, "make the directory"))?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            sync_dir(parent)?;
+        }
+        Err(error) => return Err(io_error(path, "look at it")(error)),
     }
     tighten(path, DIR_MODE)
+}
+
+/// Whether what is there may be a hub's own: its mode is about to be changed, which nobody else may suffer from.
+fn fits(path: &Path, meta: &fs::Metadata) -> Result<(), DataDirError> {
+    let unfit = |why: String| Err(DataDirError::Unfit { path: path.to_owned(), why });
+    if !meta.is_dir() {
+        return unfit("it is no directory".into());
+    }
+    let mode = meta.permissions().mode() & 0o7777;
+    if mode & STICKY != 0 {
+        return unfit(format!("it is shared by many (mode {mode:o})"));
+    }
+    if path.join(LOCK_NAME).exists() || path.join(HUB_ID_NAME).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(io_error(path, "list it"))? {
+        let name = entry.map_err(io_error(path, "list it"))?.file_name();
+        if name != LOST_AND_FOUND {
+            return unfit(format!("it holds nothing of a hub's, and other things such as {}", name.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what others may do with it.

@@ -272,6 +272,35 @@ async fn a_secret_is_made_once_and_neither_it_nor_the_ids_are_overwritten_when_d
 }
 
 #[tokio::test]
+async fn what_may_be_somebody_elses_is_refused_and_its_mode_stays() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let with_mode = |name: &str, mode: u32| {
+        let path = temp.path().join(name);
+        if name.ends_with("file") {
+            fs::write(&path, "of another program").expect("writes");
+        } else {
+            fs::create_dir(&path).expect("makes it");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("sets the mode");
+        path
+    };
+    let (file, shared, full) = (with_mode("a file", 0o644), with_mode("shared", 0o1777), with_mode("full", 0o755));
+    fs::write(full.join("letters.txt"), "of another program").expect("writes");
+    for (path, mode, why) in [
+        (file, 0o100_644, "it is no directory"),
+        (shared, 0o041_777, "it is shared by many (mode 1777)"),
+        (full, 0o040_755, "other things such as letters.txt"),
+    ] {
+        let error = dir(&path, 1).await.expect_err("refused").to_string();
+        assert!(error.contains(why) && error.contains("give a directory for this hub alone"), "{error}");
+        assert_eq!(fs::metadata(&path).expect("is there").permissions().mode(), mode, "{} stays", path.display());
+    }
+    let mounted = with_mode("mounted", 0o755);
+    fs::create_dir(mounted.join("lost+found")).expect("makes it");
+    let _data = dir(&mounted, 1).await.expect("a new file system is a hub's own");
+}
+
+#[tokio::test]
 async fn a_directory_that_others_can_read_is_closed_to_them() {
     let temp = tempfile::tempdir().expect("a directory");
     fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).expect("sets the mode");

@@ -12,6 +12,9 @@ use std::sync::atomic::Ordering;
 const REST_MS: u64 = 120_000;
 /// What is still on its way then gets so long.
 const LAST_WORDS_MS: u64 = 3_000;
+/// Clients of a fleet that is crowded, and how many of a hundred are: each costs many times the others.
+const CROWD: usize = 200;
+const CROWDS_PERCENT: u64 = 2;
 /// How long an orphan waits, in milliseconds, less a margin.
 const ORPHAN_MS: u64 = 25_000;
 
@@ -35,7 +38,8 @@ pub(crate) struct Outcome {
 pub(crate) fn run(seed: u64, steps_max: usize, loud: bool) -> Outcome {
     let mut chance = Chance::part(seed, "shape");
     let hubs = chance.pick(&[2, 2, 2, 3, 3, 4, 5]);
-    let clients = chance.pick(&[4, 8, 16, 30, 60]);
+    let few = chance.pick(&[4, 8, 16, 30, 60]);
+    let clients = if Chance::part(seed, "crowd").percent(CROWDS_PERCENT) { CROWD } else { few };
     let shape = Shape { hubs, clients, user_hosts: chance.between(1, 3) as usize };
     let mut schedule = schedule::draw(&shape, &mut chance);
     schedule.truncate(steps_max);
