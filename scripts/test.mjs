@@ -15,8 +15,6 @@ const STEP_MS = 20 * 60_000;
 const END_MS = 5_000;
 /** How much of a line is looked at for counts; longer ones are nobody's summary. */
 const LINE_MAX = 400;
-/** Runs what follows when nobody else wants the processors: a step is a session, and Linux shares by session before it looks at nice. */
-const LAST_IN_LINE = '{ echo 19 >/proc/self/autogroup; } 2>/dev/null || true; exec nice -n 19 "$0" "$@"';
 /** How much is told at its end of what a step said that ran beside others. */
 const KEPT_MAX = 20_000;
 
@@ -34,14 +32,6 @@ const STEPS = [
   { name: "SDK: strict TypeScript, tests", run: ["npm", "test", "--silent"], in: "client-sdk-js", count: nodeTest },
   // Programs and tests at once: `build` alone would compile some crates again, with other features.
   { name: "build", run: ["cargo", "test", "--workspace", "--no-run", "--locked"] },
-  {
-    // With the fixed seeds that are among the Rust tests: 200.
-    name: "simulation, more seeds",
-    run: ["sh", "-c", LAST_IN_LINE, "cargo", "test", "--workspace", "--locked", "--test", "sim", "whole_fleets", "--", "--nocapture"],
-    env: { TIDEGATE_SIM_SEEDS: "160" },
-    count: cargoTest,
-    beside: true,
-  },
   { name: "Rust tests", run: ["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], count: cargoTest },
   {
     name: "browser tests",
