@@ -111,6 +111,8 @@ enum Try {
 impl Hub {
     /// Carries out a call, wherever the session is; `follow` also asks other hubs.
     pub async fn call(self: &Arc<Self>, session: SessionId, call: Call, follow: bool) -> Result<Reply, CallError> {
+        // Where this hub's tombstone points, once that hub has said that it does not have the session any more.
+        let mut cold = None;
         for _ in 0..HOPS_MAX {
             match self.try_here(session, &call) {
                 Try::Answered(answer) => return answer,
@@ -122,12 +124,19 @@ impl Hub {
                 Try::TakeUp if self.is_parked_for_good() => return Err(busy("the session is parked", 1_000)),
                 Try::TakeUp => self.take_up(session).await?,
                 Try::Forward(_) | Try::Nowhere if !follow => return Err(CallError::Unknown(session)),
-                Try::Forward(hub) => return self.peers.call(hub, session, &call).await,
-                Try::Nowhere => {
+                Try::Forward(hub) if cold != Some(hub) => match self.peers.call(hub, session, &call).await {
+                    Err(CallError::Unknown(_)) => cold = Some(hub),
+                    answer => return answer,
+                },
+                Try::Forward(_) | Try::Nowhere => {
                     let Some(owner) = self.locate_owner(session).await? else {
                         return Err(CallError::Unknown(session));
                     };
-                    return self.peers.call(owner, session, &call).await;
+                    match self.peers.call(owner, session, &call).await {
+                        // It went on between the question and the call, which was not carried out.
+                        Err(CallError::Unknown(_)) => {}
+                        answer => return answer,
+                    }
                 }
             }
         }

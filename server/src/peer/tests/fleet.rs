@@ -5,7 +5,8 @@ use crate::hub::calls::{Call, CallError, Reply};
 use crate::hub::fan::Entry;
 use crate::peer::{FanOutcome, publish_everywhere};
 use tidegate_protocol::control::{HubState, Target};
-use tidegate_protocol::peer::{ClaimId, PeerMessage};
+use tidegate_protocol::peer::{ClaimId, PeerMessage, SNAPSHOT_VERSION};
+use tidegate_protocol::session::{Event, Place};
 
 fn text(text: &str) -> Message {
     Message::text(text)
@@ -130,6 +131,32 @@ fn a_call_is_carried_out_where_the_session_is_and_its_answer_comes_back() {
     let found = a.wait(a.hub.call(SessionId(7), Call::Publish(text("y")), true));
     assert!(matches!(found, Ok(Reply::Done)), "{found:?}");
     assert_eq!(Running::numbered(&cell), 2);
+}
+
+#[test]
+fn a_call_finds_a_session_that_went_on_from_where_this_hub_gave_it() {
+    let stage = Stage::new();
+    let a = stage.start("a", &[]);
+    let b = stage.start("b", &["--peer", &a.url]);
+    let c = stage.start("c", &["--peer", &a.url]);
+    let (all, conn) = ([&a, &b, &c], ConnectionId(u64::MAX));
+    until("all three reach each other", || {
+        all.iter().all(|from| all.iter().all(|to| from.hub.id == to.hub.id || reaches(from, to)))
+    });
+    let lost = a.session(7);
+    a.wait(async { lost.feed(&a.hub, Event::ConnectionLost { conn }) });
+    let push = |from: &Running, to: &Running| {
+        let cell = from.hub.cell(SessionId(7)).expect("the session is there");
+        from.wait(async { cell.feed(&from.hub, Event::Push { to: to.hub.id, version: SNAPSHOT_VERSION }) });
+        let lives = |hub: &Hub| hub.cell(SessionId(7)).is_some_and(|cell| cell.lock().session.place() == Place::Here);
+        until("the session lives at the next hub and the trail is laid", || lives(&to.hub) && !lives(&from.hub));
+    };
+    push(&a, &b);
+    push(&b, &c);
+    let answer = a.wait(a.hub.call(SessionId(7), Call::Publish(text("x")), true));
+    assert!(matches!(answer, Ok(Reply::Done)), "it lives at the third hub: {answer:?}");
+    let cell = c.hub.cell(SessionId(7)).expect("it lives there");
+    assert_eq!(Running::numbered(&cell), 1);
 }
 
 #[test]
