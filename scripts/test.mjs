@@ -15,15 +15,12 @@ const STEP_MS = 20 * 60_000;
 const END_MS = 5_000;
 /** How much of a line is looked at for counts; longer ones are nobody's summary. */
 const LINE_MAX = 400;
-/** How much is told at its end of what a step said that ran beside others. */
-const KEPT_MAX = 20_000;
 
 const COLOUR = process.stdout.isTTY && !process.env.NO_COLOR;
 
 /**
  * What to run, in this order. `count` reads the runner's own summaries; a step without it is one
- * check, which passes or fails as a whole. A step with `beside` starts here and goes on beside the steps
- * after it, at the lowest priority, and is told at the end: many tests wait more than they compute.
+ * check, which passes or fails as a whole.
  */
 const STEPS = [
   { name: "format", run: ["cargo", "fmt", "--all", "--check"] },
@@ -64,8 +61,8 @@ function nodeTest(line, sum) {
   sum[kinds[found[1]]] += Number(found[2]);
 }
 
-/** The steps under way, so that Ctrl-C ends them with all that they started. */
-const current = new Set();
+/** The step under way, so that Ctrl-C ends it with all that it started. */
+let current = null;
 
 /** Ends a step and what it started: it runs in a process group of its own. */
 function end(child) {
@@ -90,12 +87,8 @@ function run(step) {
     const [program, ...args] = step.run;
     const stdio = ["ignore", "pipe", "pipe"];
     const child = spawn(program, args, { cwd: join(ROOT, step.in ?? "."), env, stdio, detached: true });
-    current.add(child);
-    let kept = "";
-    for (const from of ["stdout", "stderr"]) {
-      const to = step.beside ? { write: (text) => (kept = (kept + text).slice(-KEPT_MAX)) } : process[from];
-      passOn(child[from], to, (line) => step.count?.(line, sum));
-    }
+    current = child;
+    for (const from of ["stdout", "stderr"]) passOn(child[from], process[from], (line) => step.count?.(line, sum));
     const tooLong = setTimeout(() => {
       sum.why = `not done after ${STEP_MS / 60_000} minutes`;
       end(child);
@@ -105,8 +98,7 @@ function run(step) {
     });
     child.once("close", (code, signal) => {
       clearTimeout(tooLong);
-      current.delete(child);
-      if (kept !== "") console.log(`\n=== ${step.name}, which ran beside\n${kept}`);
+      current = null;
       sum.ms = Date.now() - started;
       if (code !== 0) sum.why ??= signal === null ? `exit ${code}` : `ended by ${signal}`;
       resolve(judged(step, sum));
@@ -152,19 +144,17 @@ function table(sums) {
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.once(signal, () => {
-    current.forEach(end);
-    setTimeout(() => process.exit(130), current.size === 0 ? 0 : END_MS);
-    for (const child of current) child.once("close", () => current.size === 0 && process.exit(130));
+    if (current !== null) end(current);
+    setTimeout(() => process.exit(130), current === null ? 0 : END_MS);
+    current?.once("close", () => process.exit(130));
   });
 }
 
-const [sums, beside] = [[], []];
+const sums = [];
 for (const step of STEPS) {
   console.log(`\n=== ${step.name}: ${step.run.join(" ")}`);
-  if (step.beside) beside.push(run(step));
-  else sums.push(await run(step));
+  sums.push(await run(step));
 }
-sums.push(...(await Promise.all(beside)));
 const total = (kind) => sums.reduce((all, sum) => all + sum[kind], 0);
 console.log(`\n${table(sums)}\n`);
 // Not process.exit(): what was printed must be out first.

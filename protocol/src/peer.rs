@@ -16,8 +16,8 @@ pub const SNAPSHOT_VERSIONS: [u32; 2] = [1, SNAPSHOT_VERSION];
 pub const BULK_VERSION: u32 = 2;
 
 /// The newest snapshot version that both sides know; None: there is none, so nothing can be handed over.
-pub fn common_version(theirs: &[u32]) -> Option<u32> {
-    SNAPSHOT_VERSIONS.into_iter().filter(|version| theirs.contains(version)).max()
+pub fn common_version(ours: &[u32], theirs: &[u32]) -> Option<u32> {
+    ours.iter().copied().filter(|version| theirs.contains(version)).max()
 }
 
 /// One hub's wish to take a session for a client that came to it. Never used again, by no later run of

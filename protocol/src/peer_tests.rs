@@ -23,10 +23,10 @@ fn a_snapshot_of_the_version_before_is_read_and_written_as_it_was() {
 
 #[test]
 fn the_newest_version_that_both_know_is_spoken() {
-    assert_eq!(common_version(&[1]), Some(1));
-    assert_eq!(common_version(&[1, 2]), Some(2));
-    assert_eq!(common_version(&[3, 2]), Some(2), "a rollback from the next release");
-    assert_eq!(common_version(&[99]), None);
+    assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[1]), Some(1));
+    assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[1, 2]), Some(2));
+    assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[3, 2]), Some(2), "a rollback from the next release");
+    assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[99]), None);
 }
 
 #[test]

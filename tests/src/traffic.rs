@@ -189,16 +189,16 @@ async fn last_words(client: &Client, name: usize, sent: u64, published: u64, boo
         client.send(format!("c {name} {sent}")).await;
         published += 1;
         let fate = publish_one(&client.session(), name, published, books, doors).await;
+        let (answer, message) = (format!("a {sent}"), format!("p {published}"));
         let both = |seen: &Seen| {
-            let came = |text: String| seen.received.contains(&text);
-            seen.connected && seen.unacked == 0 && came(format!("a {sent}")) && came(format!("p {published}"))
+            let came = |text| seen.received.contains(text);
+            seen.connected && seen.unacked == 0 && came(&answer) && came(&message)
         };
         if let Some(seen) = client.wait_for(ROUND, both).await {
             return seen;
         }
         let seen = client.seen();
-        let came = |text: String| seen.received.contains(&text);
-        let (echo, message) = (came(format!("a {sent}")), came(format!("p {published}")));
+        let (echo, message) = (seen.received.contains(&answer), seen.received.contains(&message));
         rounds.push(format!(
             "{fate:?} publish came: {message}, echo came: {echo}, unacked {}, connected {}",
             seen.unacked, seen.connected

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::close::Close;
 use crate::id::HubId;
-use crate::peer::{ClaimId, Handover, PeerMessage, Refusal, SNAPSHOT_VERSION, common_version};
+use crate::peer::{ClaimId, Handover, PeerMessage, Refusal, SNAPSHOT_VERSION, SNAPSHOT_VERSIONS, common_version};
 use crate::position::Generation;
 use crate::replay::Payload;
 
@@ -49,7 +49,7 @@ impl<M: Payload> Session<M> {
             State::Serving { ahead: Some(at), .. }
                 if at.to == from && at.awaited().is_some_and(|errand| errand.claim == Some(claim)) => {}
             State::Serving { record, .. } => {
-                let Some(version) = common_version(versions) else {
+                let Some(version) = common_version(&SNAPSHOT_VERSIONS, versions) else {
                     return out.push(refused(Refusal::Version));
                 };
                 if record.has_accepted(&hello) {

@@ -1,10 +1,10 @@
 //! What a session is on its way to another hub or release: any session, in any form that a release writes,
 //! is read as it was, by this release and with words in it that only the next one knows.
 
+use crate::config;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use proptest::test_runner::{FileFailurePersistence, RngSeed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,18 +18,6 @@ use tidegate_protocol::session::headers::Headers;
 use tidegate_protocol::session::record::{Profile, Record, Tokens};
 
 type Session = Record<String>;
-
-/// The same cases each time, unless the environment asks for others.
-fn config(cases: u32) -> ProptestConfig {
-    let standard = ProptestConfig::default();
-    let asked = |name: &str| std::env::var_os(name).is_some();
-    ProptestConfig {
-        cases: if asked("PROPTEST_CASES") { standard.cases } else { cases },
-        rng_seed: if asked("PROPTEST_RNG_SEED") { standard.rng_seed } else { RngSeed::Fixed(11) },
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..standard
-    }
-}
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![".{0,12}", "[a-z]{1,8}"]

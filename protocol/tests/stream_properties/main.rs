@@ -1,7 +1,8 @@
 //! Replay, offsets and tokens: what one end counts is what the other end counts, however the two streams and
-//! their connections are cut and mixed.
+//! their connections are cut and mixed; and what a session is on its way to another hub or release.
 
 mod buffer;
+mod codec;
 mod line;
 mod serials;
 

@@ -47,16 +47,16 @@ enum Unreadable {
 
 impl OnDisk<Message> {
     fn decode(body: &[u8]) -> Result<Self, Unreadable> {
-        // The version first: a later one may lack what this one needs.
         #[derive(Deserialize)]
         struct Which {
             version: u32,
         }
-        let Which { version: found } = serde_json::from_slice(body)?;
-        if found != VERSION {
-            return Err(Unreadable::Version { found });
-        }
-        Ok(serde_json::from_slice(body)?)
+        let (found, read) = match serde_json::from_slice::<Self>(body) {
+            Ok(on_disk) => (on_disk.version, Ok(on_disk)),
+            // A later version may lack what this one needs; then that is what is wrong.
+            Err(error) => (serde_json::from_slice(body).map_or(VERSION, |Which { version }| version), Err(error)),
+        };
+        if found == VERSION { Ok(read?) } else { Err(Unreadable::Version { found }) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use tidegate_protocol::control::PeerInfo;
 use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::HubId;
+use tidegate_protocol::peer::common_version;
 
 impl Peers {
     /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
@@ -58,8 +59,7 @@ impl Peers {
     /// The newest snapshot version that this hub and that one know; None: it was not heard, or there is none.
     pub fn snapshot_version(&self, hub: HubId, ours: &[u32]) -> Option<u32> {
         let book = self.book();
-        let theirs = &book.table.get(hub)?.said()?.hello.versions;
-        ours.iter().filter(|version| theirs.contains(version)).max().copied()
+        common_version(ours, &book.table.get(hub)?.said()?.hello.versions)
     }
 
     /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.

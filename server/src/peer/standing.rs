@@ -5,7 +5,7 @@ use http::Uri;
 use tidegate_protocol::control::HubState;
 use tidegate_protocol::drain::Successor;
 use tidegate_protocol::id::{HubId, Incarnation};
-use tidegate_protocol::peer::common_version;
+use tidegate_protocol::peer::{SNAPSHOT_VERSIONS, common_version};
 use tidegate_protocol::position::Millis;
 
 /// After this long without a word a hub counts as silent: three hellos missed.
@@ -97,7 +97,7 @@ impl Peer {
         }
         let said = self.said().filter(|_| self.is_heard());
         let fit = |said: &Said| {
-            let reads = common_version(&said.hello.versions).is_some();
+            let reads = common_version(&SNAPSHOT_VERSIONS, &said.hello.versions).is_some();
             said.hello.state == HubState::Serving && said.hello.room && reads
         };
         Some(Successor {

@@ -19,6 +19,7 @@ const STICKY: u32 = 0o1000;
 const LOST_AND_FOUND: &str = "lost+found";
 const LOCK_NAME: &str = "lock";
 const HUB_ID_NAME: &str = "hub-id";
+const HUB_ID_NEXT_NAME: &str = "hub-id.next";
 const INCARNATION_NAME: &str = "incarnation";
 /// Low bits of an incarnation that are drawn at random: hubs of a fleet are often started in the same
 /// millisecond, and stamps of fleet-wide messages are told apart by the incarnation alone.
@@ -207,12 +208,13 @@ fn fits(path: &Path, meta: &fs::Metadata) -> Result<(), DataDirError> {
     if mode & STICKY != 0 {
         return unfit(format!("it is shared by many (mode {mode:o})"));
     }
-    if path.join(LOCK_NAME).exists() || path.join(HUB_ID_NAME).exists() {
+    if path.join(HUB_ID_NAME).exists() {
         return Ok(());
     }
+    // A hub that died in its first moment leaves no more than its lock and a half-written id.
     for entry in fs::read_dir(path).map_err(io_error(path, "list it"))? {
         let name = entry.map_err(io_error(path, "list it"))?.file_name();
-        if name != LOST_AND_FOUND {
+        if name != LOST_AND_FOUND && name != LOCK_NAME && name != HUB_ID_NEXT_NAME {
             return unfit(format!("it holds nothing of a hub's, and other things such as {}", name.display()));
         }
     }

@@ -285,6 +285,7 @@ async fn what_may_be_somebody_elses_is_refused_and_its_mode_stays() {
         path
     };
     let (file, shared, full) = (with_mode("a file", 0o644), with_mode("shared", 0o1777), with_mode("full", 0o755));
+    fs::write(full.join("lock"), "of another program, too").expect("writes");
     fs::write(full.join("letters.txt"), "of another program").expect("writes");
     for (path, mode, why) in [
         (file, 0o100_644, "it is no directory"),
@@ -297,6 +298,7 @@ async fn what_may_be_somebody_elses_is_refused_and_its_mode_stays() {
     }
     let mounted = with_mode("mounted", 0o755);
     fs::create_dir(mounted.join("lost+found")).expect("makes it");
+    fs::write(mounted.join("lock"), "").expect("writes");
     let _data = dir(&mounted, 1).await.expect("a new file system is a hub's own");
 }
 

@@ -73,15 +73,14 @@ pub(crate) fn many(seeds: Range<u64>) {
             });
         }
     });
-    let failed = failed.into_inner().expect("all are done");
+    let (failed, mixed) = (failed.into_inner().expect("all are done"), runs_of_before.into_inner());
     println!(
         "simulation: {count} seeds, {} failed {failed:?}, {} hubs were of the release before, {} simulated hours in {} s",
         failed.len(),
-        runs_of_before.load(Ordering::Relaxed),
+        mixed,
         simulated_ms.into_inner() / 3_600_000,
         began.elapsed().as_secs()
     );
-    let mixed = runs_of_before.into_inner();
     assert!(mixed > 0 || count < 10, "no hub of the release before took part");
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
