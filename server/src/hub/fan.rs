@@ -11,7 +11,7 @@ use super::conn;
 use crate::app;
 use crate::message::Message;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_protocol::control::Target;
@@ -51,6 +51,7 @@ impl Ledger {
         Self(Mutex::new(Fan {
             own,
             applied: BTreeMap::from([(own, 0), (staying(own), 0)]),
+            over: BTreeSet::new(),
             ring: VecDeque::new(),
             ring_bytes: 0,
             ring_messages_max,
@@ -69,6 +70,8 @@ impl Ledger {
 pub struct Fan {
     own: Incarnation,
     applied: BTreeMap<Incarnation, u64>,
+    /// Runs that are no more, and of which the ring still has messages.
+    over: BTreeSet<Incarnation>,
     ring: VecDeque<Entry>,
     ring_bytes: usize,
     ring_messages_max: usize,
@@ -102,9 +105,14 @@ impl Fan {
         self.applied.entry(origin).or_insert(n);
     }
 
-    /// Forgets a run of a hub that is no more.
+    /// Forgets a run of a hub that is no more, once the ring has nothing of it: a session that leaves must say
+    /// that it has had what is there, or it gets it again when it comes back from a hub that never did.
     pub fn forget(&mut self, origin: Incarnation) {
-        self.applied.remove(&origin);
+        if self.ring.iter().any(|entry| entry.origin == origin) {
+            self.over.insert(origin);
+        } else {
+            self.applied.remove(&origin);
+        }
     }
 
     /// The vector of stamps, as the snapshot of a session carries it: what was applied here, and what of
@@ -141,6 +149,9 @@ impl Fan {
         while self.ring.len() > self.ring_messages_max || self.ring_bytes > self.ring_bytes_max {
             let Some(oldest) = self.ring.pop_front() else { return };
             self.ring_bytes -= oldest.message.size_bytes();
+            if self.over.remove(&oldest.origin) {
+                self.forget(oldest.origin);
+            }
         }
     }
 
@@ -348,6 +359,29 @@ mod tests {
         for (origin, had) in [(behind, 4), (level, 5), (strange, 1)] {
             assert_eq!(vector.get(&origin.to_string()), Some(&had), "{origin}: the session has had {had} of it");
         }
+    }
+
+    #[test]
+    fn a_run_that_is_over_stands_in_the_vector_for_as_long_as_its_messages_can_be_given_again() {
+        let ledger = Ledger::new(Incarnation(2), 2, 8 << 10);
+        let mut fan = ledger.lock();
+        let apply = |fan: &mut Fan, origin: u64, n: u64| {
+            let (origin, message) = (Incarnation(origin), Message::text("x"));
+            fan.applied.insert(origin, n);
+            fan.remember(Entry { origin, n, to: Target::All, message });
+        };
+        let had = |fan: &Fan| fan.leaving_with(BTreeMap::new()).get(&Incarnation(7).to_string()).copied();
+        apply(&mut fan, 7, 1);
+        apply(&mut fan, 7, 2);
+        fan.forget(Incarnation(7));
+        assert_eq!(had(&fan), Some(2), "both messages can be given to a session that comes late");
+        apply(&mut fan, 2, 1);
+        assert_eq!(had(&fan), Some(2), "the second one still can");
+        apply(&mut fan, 2, 2);
+        assert_eq!(had(&fan), None, "nothing of that run is left, and nothing is kept of it");
+        fan.baseline(Incarnation(8), 3);
+        fan.forget(Incarnation(8));
+        assert!(!fan.applied.contains_key(&Incarnation(8)), "of this one there was nothing to keep");
     }
 
     #[test]

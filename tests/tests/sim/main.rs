@@ -29,11 +29,16 @@ use std::ops::Range;
 const SEEDS: Range<u64> = 1_000..1_040;
 
 /// Seeds that failed once, for reasons that are mended; each with what it had found.
-const FAILED_ONCE: [(u64, &str); 5] = [
+const FAILED_ONCE: [(u64, &str); 6] = [
     (1, "a connection whose session was frozen spun over an ack that had come due"),
     (9, "a client whose session died with its hub was turned away instead of reset, though it had shown who it is"),
     (141, "a session that went back was given a fleet-wide message twice; a slow reader with an ack due spun its hub"),
     (1028, "a hub that was ending took a session up again for a peer, and ended with it in memory"),
+    (
+        775_857_882,
+        "a hub forgot how far a run that was over had got, but not its messages, and gave one again to a session that \
+         came back from a hub that never had it",
+    ),
     (5009, "a gap by a short ring was told where the stream ends, and the client could not follow it"),
 ];
 
