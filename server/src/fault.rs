@@ -236,7 +236,8 @@ mod armed {
         for point in POINTS.get().into_iter().flatten().filter(|point| point.step == step) {
             let pass = point.passed.fetch_add(1, Ordering::SeqCst) + 1;
             match point.action {
-                Action::Kill if pass == point.nth => signal(rustix::process::Signal::KILL),
+                // Whoever comes after the one that kills would be beyond the step before the kill is felt.
+                Action::Kill if pass >= point.nth => signal(rustix::process::Signal::KILL),
                 Action::Stop if pass == point.nth => signal(rustix::process::Signal::STOP),
                 Action::Pause(length) if pass >= point.nth => std::thread::sleep(length),
                 Action::Kill | Action::Stop | Action::Pause(_) => {}
