@@ -24,6 +24,8 @@ use tokio::time::{Instant, Sleep};
 
 /// A socket that lived so long, in milliseconds, is no sign of an app that falls over again and again.
 const STABLE_MS: u64 = 5_000;
+/// Rounds, each with one read, after which others have their turn, however much the app has to say.
+const ROUNDS_PER_TURN: usize = 8;
 /// While the app settles, nobody acks: its last messages may take so many times the usual room.
 const SETTLING_ROOM: usize = 2;
 
@@ -92,7 +94,7 @@ impl Future for Work {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let work = self.get_mut();
         work.bell.listen(cx.waker());
-        loop {
+        for _ in 0..ROUNDS_PER_TURN {
             if let Some(leaving) = &mut work.leaving {
                 return leaving.as_mut().poll(cx);
             }
@@ -106,6 +108,8 @@ impl Future for Work {
                 }
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

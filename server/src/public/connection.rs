@@ -39,6 +39,9 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a write may make no progress before the client counts as a slow consumer, in milliseconds.
 const WRITE_STALL_MS: u64 = 30_000;
+/// Rounds, each with one read, after which others have their turn: a client that never pauses would be read for
+/// as long as the kernel has something of it, some megabytes, and everybody on this thread would wait.
+pub(super) const ROUNDS_PER_TURN: usize = 2;
 /// How long a greeted connection waits for its answer, in milliseconds: longer than any claim.
 const ANSWER_MS: u64 = 15_000;
 
@@ -137,7 +140,7 @@ impl Worker {
     }
 
     /// One round: write what there is, then read, then look at the clock.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn round(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if let Life::Arriving(_) = &self.life {
             if let Poll::Ready(arrived) = self.arrive(cx) {
                 return Poll::Ready(arrived);
@@ -235,14 +238,16 @@ impl Future for Worker {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let worker = self.get_mut();
         worker.conn.listen(cx.waker());
-        loop {
+        for _ in 0..ROUNDS_PER_TURN {
             if let Life::Parting(parting) = &mut worker.life {
                 return parting.as_mut().poll(cx);
             }
-            if let Err(end) = ready!(worker.turn(cx)) {
+            if let Err(end) = ready!(worker.round(cx)) {
                 worker.part(end);
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -253,6 +258,75 @@ pub(super) fn close(code: Close, why: impl Into<Cow<'static, str>>) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::frame;
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::task::Wake;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    /// Whether a next turn was asked for.
+    #[derive(Default)]
+    struct Asked(AtomicBool);
+
+    impl Wake for Asked {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A client that pings without a pause, and takes whatever is answered.
+    struct Flood {
+        frames: Vec<u8>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Flood {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let reads = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
+            assert!(reads < 1_000, "nobody else would ever have a turn");
+            into.put_slice(&self.frames);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_pauses_lets_others_have_their_turn_and_goes_on_after_them() {
+        let (hub, _dir) = crate::app::tests::harness::hub(&[]).await;
+        let (mut frames, reads) = (Vec::new(), Arc::new(AtomicUsize::new(0)));
+        frame::ping(&mut frames);
+        // A client's frames are masked: an empty payload stays as it is.
+        frames[1] |= 0x80;
+        frames.extend_from_slice(&[0; 4]);
+        let stream = Stream::Other(Box::new(Flood { frames: frames.repeat(1_000), reads: reads.clone() }));
+        let mut worker = Box::pin(Worker::upgraded(hub, stream, Vec::new(), Request::default()));
+        for turn in 1..=3 {
+            let asked = Arc::new(Asked::default());
+            assert!(worker.as_mut().poll(&mut Context::from_waker(&asked.clone().into())).is_pending());
+            assert!(asked.0.load(Ordering::Relaxed), "it asks for its next turn");
+            assert_eq!(reads.load(Ordering::Relaxed), turn * ROUNDS_PER_TURN);
+        }
+        worker.part(close(Close::ProtocolError, "enough"));
+        for turn in 4..=6 {
+            let asked = Arc::new(Asked::default());
+            assert!(worker.as_mut().poll(&mut Context::from_waker(&asked.clone().into())).is_pending());
+            assert!(asked.0.load(Ordering::Relaxed), "also while its close is on the way");
+            assert_eq!(reads.load(Ordering::Relaxed), turn * ROUNDS_PER_TURN);
+        }
+    }
 
     #[test]
     fn an_idle_connection_is_one_small_future_and_no_more() {

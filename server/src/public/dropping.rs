@@ -20,6 +20,8 @@ pub(super) async fn drop_rest(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)
         && let Ok(bytes @ 1..) = stream.read(&mut piece).await
     {
         left = left.saturating_sub(bytes as u64);
+        // Whoever never stops must not keep this thread from those who are served.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The end of a connection: last words within a time, then the stream is let go.
 
-use super::connection::End;
+use super::connection::{End, ROUNDS_PER_TURN};
 use super::dropping;
 use crate::hub::conn::Conn;
 use crate::ws::{self, Event, Reader, frame};
@@ -52,7 +52,7 @@ fn put_close(conn: &Conn, with: Option<(u16, &str)>) {
 fn read_to_close(conn: &Conn, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<bool> {
     ws::with_read_buffer(|buffer| {
         let mut bytes = 0;
-        loop {
+        for round in 0..=ROUNDS_PER_TURN {
             let seen = reader.feed(&mut buffer[..bytes], FRAME_BYTES_MAX, &mut |event| match event {
                 Event::Close(_) => ControlFlow::Break(()),
                 Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => ControlFlow::Continue(()),
@@ -60,10 +60,14 @@ fn read_to_close(conn: &Conn, reader: &mut Reader, cx: &mut Context<'_>) -> Poll
             if !matches!(seen, Ok(ControlFlow::Continue(()))) {
                 return Poll::Ready(seen.is_err());
             }
-            bytes = match ready!(conn.line().socket.poll_read(cx, buffer)) {
-                Ok(0) | Err(_) => return Poll::Ready(false),
-                Ok(bytes) => bytes,
-            };
+            if round < ROUNDS_PER_TURN {
+                bytes = match ready!(conn.line().socket.poll_read(cx, buffer)) {
+                    Ok(0) | Err(_) => return Poll::Ready(false),
+                    Ok(bytes) => bytes,
+                };
+            }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     })
 }

@@ -14,8 +14,9 @@ const ECHOES: usize = 120;
 const ROUNDS: usize = 3;
 /// Between two echoes.
 const PAUSE: Duration = Duration::from_millis(4);
-/// A p99 below this is fine whatever the quiet one was.
-const FLOOR: Duration = Duration::from_millis(50);
+/// A p99 below this is fine whatever the quiet one was. The programs of the tests are not optimized, and share two
+/// cores with the attacker: where an optimized hub answers in 4 to 8 ms, this one takes 20 to 60.
+const FLOOR: Duration = Duration::from_millis(120);
 /// How much slower than quiet an echo may be.
 const TIMES: u32 = 3;
 /// How often memory is looked at.

@@ -9,29 +9,32 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 /// Attackers of one kind at a time.
 const ATTACKERS: usize = 4;
 
-/// Sends this message without a pause and without reading, from several welcomed clients; a client that is
-/// closed is replaced by the next.
+/// Sends this message without a pause and without reading, from several welcomed clients. A client that is
+/// closed is replaced by the next, which must be rare: a flood that is refused attacks something else.
 async fn flood(url: String, message: impl Fn(u64) -> Message + Clone + Send + 'static, going: Going) {
     let mut attackers = tokio::task::JoinSet::new();
     for _ in 0..ATTACKERS {
         let (url, message, going) = (url.clone(), message.clone(), going.clone());
         attackers.spawn(async move {
-            let mut sent = 0;
+            let (mut sent, mut clients) = (0, 0);
             while going.on() {
                 let Ok(mut client) = hello(&url).await else { continue };
+                clients += 1;
                 while going.on() && !client.over {
                     client.send(message(sent), &going).await;
                     sent += 1;
                 }
             }
-            sent
+            (sent, clients)
         });
     }
-    let mut all = 0;
-    while let Some(sent) = attackers.join_next().await {
-        all += sent.expect("an attacker does not fail");
+    let (mut all, mut clients) = (0, 0);
+    while let Some(attacker) = attackers.join_next().await {
+        let (sent, needed) = attacker.expect("an attacker does not fail");
+        (all, clients) = (all + sent, clients + needed);
     }
     assert!(all > 500, "that was no flood: {all} messages");
+    assert!(clients * 100 < all, "that was a flood of refusals: {all} messages by {clients} clients");
 }
 
 /// A client that only writes.
@@ -91,7 +94,7 @@ async fn floods_of_acks_and_drain_words_that_mean_nothing_change_nothing() {
     })
     .await;
     calm.under("busy outside a drain", 8, move |going| {
-        let drain = "0".repeat(32);
+        let drain = format!("{:032x}", 1);
         flood(
             url,
             move |_| frame(&json!({"type": "busy", "drain": drain, "ms": 9_000_000, "why": "w".repeat(900)})),
