@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tidegate_protocol::id::SessionId;
 use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -45,6 +46,11 @@ pub trait Surroundings: fmt::Debug + Send + Sync + 'static {
     /// this build knows. A simulation has hubs of the release before among its fleets.
     fn snapshot_versions(&self) -> &'static [u32] {
         &SNAPSHOT_VERSIONS
+    }
+
+    /// A session of this hub took a step. For whoever watches all hubs of a simulation.
+    fn stepped(&self, session: SessionId) {
+        let _ = session;
     }
 }
 

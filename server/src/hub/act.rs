@@ -29,6 +29,7 @@ pub fn carry_out(
     actions: Vec<Action<Message>>,
     mut fan: Option<&mut Fan>,
 ) {
+    hub.world.stepped(cell.id);
     let mut queue = VecDeque::from(actions);
     while let Some(action) = queue.pop_front() {
         if let Some(event) = one(hub, cell, inner, action, fan.as_deref_mut()) {

@@ -3,6 +3,7 @@
 
 use crate::book::{Book, Read};
 use crate::trace::Trace;
+use crate::wire::small;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +17,7 @@ use tidegate_protocol::id::SessionId;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server as handshake;
-use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Where the apps run.
@@ -69,7 +70,7 @@ impl Apps {
             asked = text("tidegate-session").zip(text("tidegate-offset")).zip(text("tidegate-epoch"));
             Ok(response)
         };
-        let Ok(socket) = accept_hdr_async(tcp, answer).await else { return };
+        let Ok(socket) = accept_hdr_async_with_config(tcp, answer, Some(small())).await else { return };
         let told = asked.and_then(|((session, offset), epoch)| {
             Some((session.parse::<SessionId>().ok()?, offset.parse::<u64>().ok()?, epoch.parse::<u64>().ok()?))
         });

@@ -186,9 +186,11 @@ impl Fleet {
             tasks.push((number, orders, self.records.clone(), self.trace.clone(), chance));
         }
         let later = Later(RefCell::new(tasks));
+        let machines = self.machines.clone();
         self.sim.host(OPERATORS, move || {
             for (number, orders, records, trace, chance) in later.take() {
-                tokio::spawn(ops::caller(number, orders, records, trace, chance));
+                let machines = machines.clone();
+                tokio::spawn(ops::caller(number, orders, records, machines, trace, chance));
             }
             std::future::pending::<turmoil::Result>()
         });

@@ -1,7 +1,8 @@
 //! One hub's machine: a disk that outlives the process, and the process, which is the server crate itself.
 
 use crate::chance::Chance;
-use crate::net::{self, SimWorld};
+use crate::net::{self, SimWorld, Touched};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +31,8 @@ pub(crate) struct Machine {
     chance: Mutex<Chance>,
     seed: u64,
     releases: Mutex<Chance>,
+    /// Processes so far.
+    runs: AtomicU64,
     /// Processes so far that were of the release before.
     pub(crate) runs_of_before: AtomicU64,
     fsync_ms_max: u64,
@@ -40,6 +43,7 @@ pub(crate) struct Machine {
     pub(crate) terminate: Notify,
     pub(crate) hurry: Notify,
     exited: AtomicBool,
+    touched: Touched,
     /// Sessions that lay on the disk when a process ended.
     left: Mutex<Vec<SessionId>>,
     /// Why it could not start, if it could not.
@@ -61,6 +65,7 @@ impl Machine {
             chance: Mutex::new(chance),
             seed,
             releases: Mutex::new(Chance::part(seed, &format!("release of {name}"))),
+            runs: AtomicU64::new(0),
             runs_of_before: AtomicU64::new(0),
             fsync_ms_max,
             disk: Mutex::default(),
@@ -69,6 +74,7 @@ impl Machine {
             terminate: Notify::new(),
             hurry: Notify::new(),
             exited: AtomicBool::new(false),
+            touched: Touched::default(),
             left: Mutex::default(),
             failed: Mutex::default(),
             name,
@@ -83,6 +89,16 @@ impl Machine {
     /// Whether the process ended by itself since it was started.
     pub(crate) fn has_exited(&self) -> bool {
         self.exited.load(Ordering::Relaxed)
+    }
+
+    /// Which of its processes this is.
+    pub(crate) fn run_number(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    /// The sessions that took a step here since the last look.
+    pub(crate) fn touched(&self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut lock(&self.touched))
     }
 
     /// What the last process left on its disk when it ended; told once.
@@ -110,6 +126,7 @@ impl Machine {
     /// The process: opens its disk, listens, serves until it is told to stop, hands over or parks, and ends.
     pub(crate) async fn run(self: Arc<Self>) -> turmoil::Result {
         self.exited.store(false, Ordering::Relaxed);
+        self.runs.fetch_add(1, Ordering::Relaxed);
         match self.start().await {
             Ok(hub) => {
                 *lock(&self.live) = Some(hub.clone());
@@ -138,7 +155,7 @@ impl Machine {
     async fn start(&self) -> turmoil::Result<Arc<Hub>> {
         let config = Config::read(&self.argv, &|_| None).map_err(|error| format!("{error:?}"))?;
         let chance = Chance::new(lock(&self.chance).next());
-        let world: World = Arc::new(SimWorld::new(chance, self.release()));
+        let world: World = Arc::new(SimWorld::new(chance, self.release(), self.touched.clone()));
         let incarnation = {
             let mut last = lock(&self.last_run);
             let next = next_incarnation(*last, net::unix_ms(), &mut |bytes: &mut [u8]| world.fill_random(bytes));

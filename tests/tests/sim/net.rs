@@ -2,12 +2,14 @@
 
 use crate::chance::Chance;
 use futures_util::future::BoxFuture;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidegate::public::stream::Stream;
 use tidegate::world::{Accept, Listener, Surroundings};
+use tidegate_protocol::id::SessionId;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// When every simulation begins: some day in 2027.
@@ -26,11 +28,15 @@ pub(crate) fn unix_ms() -> u64 {
 pub(crate) struct SimWorld {
     chance: Mutex<Chance>,
     snapshot_versions: &'static [u32],
+    touched: Touched,
 }
 
+/// The sessions of one machine that took a step since somebody looked.
+pub(crate) type Touched = Arc<Mutex<BTreeSet<SessionId>>>;
+
 impl SimWorld {
-    pub(crate) fn new(chance: Chance, snapshot_versions: &'static [u32]) -> Self {
-        Self { chance: Mutex::new(chance), snapshot_versions }
+    pub(crate) fn new(chance: Chance, snapshot_versions: &'static [u32], touched: Touched) -> Self {
+        Self { chance: Mutex::new(chance), snapshot_versions, touched }
     }
 }
 
@@ -61,6 +67,10 @@ impl Surroundings for SimWorld {
 
     fn snapshot_versions(&self) -> &'static [u32] {
         self.snapshot_versions
+    }
+
+    fn stepped(&self, session: SessionId) {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(session);
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>> {

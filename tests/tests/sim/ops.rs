@@ -1,7 +1,7 @@
 //! Those who call the private API: triggers, and callers that publish, one call after the other.
 
 use crate::chance::Chance;
-use crate::machine::PRIVATE_PORT;
+use crate::machine::{Machine, PRIVATE_PORT};
 use crate::net::resolve;
 use crate::trace::Trace;
 use http::{Method, Request};
@@ -50,6 +50,8 @@ pub(crate) struct Published {
     pub(crate) answered_ms: u64,
     /// The status and the body, if there was an answer.
     pub(crate) answer: Option<(u16, Value)>,
+    /// It was said again to another process than the first time, which knows nothing of its key.
+    pub(crate) may_double: bool,
 }
 
 /// What was published, and the reports of drains.
@@ -74,6 +76,7 @@ pub(crate) async fn caller(
     number: usize,
     mut orders: mpsc::Receiver<Order>,
     records: Arc<Records>,
+    machines: Vec<Arc<Machine>>,
     trace: Trace,
     mut chance: Chance,
 ) {
@@ -103,10 +106,12 @@ pub(crate) async fn caller(
                 let id = number as u64 * 1_000_000 + count;
                 let asked_ms = trace.now_ms();
                 let key = key.then(|| format!("key-{id}-{}", chance.next()));
-                let answer = publish(hub, id, &to, key).await;
+                let run = machines[hub].run_number();
+                let (answer, again) = publish(hub, id, &to, key).await;
+                let may_double = again && machines[hub].run_number() > run;
                 trace.note(&name, format_args!("publish {id} to {to:?}: {answer:?}"));
                 let answered_ms = trace.now_ms();
-                records.published().push(Published { id, hub, to, asked_ms, answered_ms, answer });
+                records.published().push(Published { id, hub, to, asked_ms, answered_ms, answer, may_double });
             }
             Order::Join { hub, session, channel } => {
                 let answer = call(hub, Method::PUT, &format!("/v1/sessions/{session}/channels/{channel}"), None).await;
@@ -121,7 +126,8 @@ pub(crate) async fn caller(
     }
 }
 
-async fn publish(hub: usize, id: u64, to: &To, key: Option<String>) -> Option<(u16, Value)> {
+/// The answer, and whether it was asked for twice.
+async fn publish(hub: usize, id: u64, to: &To, key: Option<String>) -> (Option<(u16, Value)>, bool) {
     let (target, letter) = match to {
         To::All => (json!({ "all": true }), "pa"),
         To::Session(session) => (json!({ "session": session }), "ps"),
@@ -135,8 +141,8 @@ async fn publish(hub: usize, id: u64, to: &To, key: Option<String>) -> Option<(u
     let answer = call(hub, Method::POST, "/v1/publish", Some(body.clone())).await;
     match answer {
         // With a key the caller may ask again: it must not double.
-        None | Some((503, _)) if key.is_some() => call(hub, Method::POST, "/v1/publish", Some(body)).await,
-        answer => answer,
+        None | Some((503, _)) if key.is_some() => (call(hub, Method::POST, "/v1/publish", Some(body)).await, true),
+        answer => (answer, false),
     }
 }
 

@@ -8,9 +8,13 @@ use tidegate_protocol::id::SessionId;
 use tidegate_protocol::position::Generation;
 use tidegate_protocol::session::State;
 
+/// Every so many looks all sessions are looked at: none may change its owner without a step.
+const LOOKS_PER_REVIEW: u64 = 128;
+
 /// What is known of all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    looks: u64,
     /// The highest generation under which a session was owned, and by which hub.
     owned: BTreeMap<SessionId, (Generation, usize)>,
     /// Sessions that a crash took out of a memory: their clients may be told of a reset.
@@ -20,33 +24,42 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks at all hubs. A session has one owner at most, and its generation never falls.
+    /// Looks at the sessions that took a step anywhere, at all hubs. A session has one owner at most, and its
+    /// generation never falls.
     pub(crate) fn look(&mut self, machines: &[Arc<Machine>], trace: &Trace) {
-        let mut owners: BTreeMap<SessionId, usize> = BTreeMap::new();
-        for machine in machines {
-            let Some(hub) = machine.hub() else { continue };
-            for cell in hub.all_cells() {
+        let mut touched: BTreeSet<SessionId> = machines.iter().flat_map(|machine| machine.touched()).collect();
+        let hubs: Vec<_> = machines.iter().filter_map(|machine| Some((machine.index, machine.hub()?))).collect();
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_PER_REVIEW) {
+            touched.extend(hubs.iter().flat_map(|(_, hub)| hub.all_cells()).map(|cell| cell.id));
+        }
+        for session in touched {
+            let mut owner = None;
+            for (index, hub) in &hubs {
+                let Some(cell) = hub.cell(session) else { continue };
                 let inner = cell.lock();
-                if !matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. }) {
-                    continue;
-                }
-                let generation = inner.session.generation();
-                drop(inner);
-                if let Some(other) = owners.insert(cell.id, machine.index) {
-                    trace.fault(format_args!("{} has two owners: hubs {other} and {}", cell.id, machine.index));
-                }
-                match self.owned.insert(cell.id, (generation, machine.index)) {
-                    Some((before, at)) if before > generation => trace.fault(format_args!(
-                        "{}: generation {} at hub {}, after {} at hub {at}",
-                        cell.id, generation.0, machine.index, before.0
-                    )),
-                    Some((before, at)) if before == generation && at != machine.index => trace.fault(format_args!(
-                        "{}: generation {} at hub {at} and then at hub {}",
-                        cell.id, generation.0, machine.index
-                    )),
-                    Some(_) | None => {}
+                if matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. }) {
+                    let generation = inner.session.generation();
+                    drop(inner);
+                    if let Some(other) = owner.replace(*index) {
+                        trace.fault(format_args!("{session} has two owners: hubs {other} and {index}"));
+                    }
+                    self.owns(session, generation, *index, trace);
                 }
             }
+        }
+    }
+
+    fn owns(&mut self, session: SessionId, generation: Generation, index: usize, trace: &Trace) {
+        match self.owned.insert(session, (generation, index)) {
+            Some((before, at)) if before > generation => trace.fault(format_args!(
+                "{session}: generation {} at hub {index}, after {} at hub {at}",
+                generation.0, before.0
+            )),
+            Some((before, at)) if before == generation && at != index => {
+                trace.fault(format_args!("{session}: generation {} at hub {at} and then at hub {index}", generation.0))
+            }
+            Some(_) | None => {}
         }
     }
 

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use tidegate_protocol::frame::SUBPROTOCOL;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use turmoil::net::TcpStream;
 
 type Socket = WebSocketStream<TcpStream>;
@@ -101,11 +101,16 @@ fn poll_write(socket: &mut Socket, queue: &mut VecDeque<Message>, cx: &mut Conte
     Pin::new(socket).poll_flush(cx)
 }
 
+/// A fresh read buffer is zeroed at each read: 128 KiB of it would be a tenth of what a simulation costs.
+pub(crate) fn small() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(4 << 10)
+}
+
 async fn dial(url: Uri) -> Result<Socket, String> {
     let (host, port) = (url.host().unwrap_or_default().to_owned(), url.port_u16().unwrap_or(80));
     let tcp = TcpStream::connect((resolve(&host), port)).await.map_err(|error| error.to_string())?;
     let mut request = url.into_client_request().map_err(|error| error.to_string())?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-    let (socket, _) = client_async(request, tcp).await.map_err(|error| error.to_string())?;
+    let (socket, _) = client_async_with_config(request, tcp, Some(small())).await.map_err(|error| error.to_string())?;
     Ok(socket)
 }
