@@ -47,7 +47,7 @@ pub(crate) struct Gates {
     pub(crate) listen_overflows: u64,
     /// Connections that a listener lost.
     pub(crate) listen_drops: u64,
-    /// TCP segments sent again.
+    /// TCP segments sent again, less the probes for late acks.
     pub(crate) retransmits: u64,
     /// TCP segments dropped by a full receive queue.
     pub(crate) receive_drops: u64,
@@ -187,7 +187,7 @@ impl Watch {
             generator_late_ms_p99: figures.late.ms(0.99).unwrap_or(0.0),
             listen_overflows: kernel.listen_overflows,
             listen_drops: kernel.listen_drops,
-            retransmits: kernel.retransmits,
+            retransmits: kernel.taken_for_lost(),
             receive_drops: kernel.receive_drops,
             steal_percent: ticks.percent(ticks.steal),
             others_percent: ticks.percent(ticks.others),

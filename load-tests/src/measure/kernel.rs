@@ -11,6 +11,9 @@ pub(crate) struct Kernel {
     pub(crate) listen_drops: u64,
     /// Segments sent again.
     pub(crate) retransmits: u64,
+    /// Tail loss probes among them (RFC 8985): one is sent when an ack is late by a few milliseconds, as when the
+    /// host takes a processor away, and nothing was lost.
+    pub(crate) loss_probes: u64,
     /// Segments dropped because a receive queue was full.
     pub(crate) receive_drops: u64,
     /// Ticks in which some processor worked.
@@ -35,10 +38,16 @@ impl Kernel {
             listen_drops: counter(&netstat, "TcpExt:", "ListenDrops"),
             receive_drops: counter(&netstat, "TcpExt:", "TCPRcvQDrop"),
             retransmits: counter(&snmp, "Tcp:", "RetransSegs"),
+            loss_probes: counter(&netstat, "TcpExt:", "TCPLossProbes"),
             busy_ticks,
             steal_ticks,
             all_ticks,
         })
+    }
+
+    /// Segments that were sent again because they were taken for lost.
+    pub(crate) const fn taken_for_lost(&self) -> u64 {
+        self.retransmits.saturating_sub(self.loss_probes)
     }
 
     /// What was added since an earlier reading.
@@ -47,6 +56,7 @@ impl Kernel {
             listen_overflows: self.listen_overflows.saturating_sub(earlier.listen_overflows),
             listen_drops: self.listen_drops.saturating_sub(earlier.listen_drops),
             retransmits: self.retransmits.saturating_sub(earlier.retransmits),
+            loss_probes: self.loss_probes.saturating_sub(earlier.loss_probes),
             receive_drops: self.receive_drops.saturating_sub(earlier.receive_drops),
             busy_ticks: self.busy_ticks.saturating_sub(earlier.busy_ticks),
             steal_ticks: self.steal_ticks.saturating_sub(earlier.steal_ticks),
@@ -82,6 +92,12 @@ mod tests {
         let text = "TcpExt: A ListenOverflows B\nTcpExt: 1 22 3\nIpExt: A ListenOverflows\nIpExt: 9 9\n";
         assert_eq!(counter(text, "TcpExt:", "ListenOverflows"), 22);
         assert_eq!(counter(text, "TcpExt:", "TCPRcvQDrop"), 0, "this kernel does not have it");
+    }
+
+    #[test]
+    fn a_probe_for_a_late_ack_is_no_loss() {
+        let kernel = Kernel { retransmits: 5, loss_probes: 3, ..Kernel::default() };
+        assert_eq!(kernel.taken_for_lost(), 2);
     }
 
     #[test]
