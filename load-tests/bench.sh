@@ -35,6 +35,7 @@ run() {
 run idle idle --from 1000 --to "$SESSIONS" --steps 6 --after broadcast,burst,waves --idle-for 60s
 run connect connect --count "$SESSIONS"
 run broadcast broadcast --clients "$SESSIONS" --payload 80
+run publish publish --from 1000 --to "$SESSIONS"
 run relay relay --echo-app --sessions 64 --payload 64
 run relay-open relay --echo-app --sessions 64 --payload 64 --rate 10000
 run relayed-idle idle --echo-app --from 1000 --to "$RELAYED" --steps 5

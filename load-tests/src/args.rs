@@ -7,6 +7,7 @@ use crate::scenario::broadcast::BroadcastArgs;
 use crate::scenario::churn::ChurnArgs;
 use crate::scenario::connect::ConnectArgs;
 use crate::scenario::idle::IdleArgs;
+use crate::scenario::publish::PublishArgs;
 use crate::scenario::relay::RelayArgs;
 use crate::scenario::slow::SlowArgs;
 use crate::scenario::storm::StormArgs;
@@ -92,6 +93,10 @@ pub(crate) enum Scenario {
         tidegate-load broadcast --start target/release/tidegate --clients 18000 --html broadcast.html\n  \
         tidegate-load broadcast --start target/release/tidegate --payload 4096 --channel")]
     Broadcast(Thin<BroadcastArgs>),
+    /// Send messages to single sessions, of few and of many; tell the cost of one and whether it grows with them.
+    #[command(after_help = "Examples:\n  \
+        tidegate-load publish --start target/release/tidegate --from 1000 --to 18000 --html publish.html")]
+    Publish(Thin<PublishArgs>),
     /// Let everybody come at once while a few are at work; tell the admission and what the few noticed.
     #[command(long_about = STORM_ABOUT, after_help = "Examples:\n  \
         tidegate-load storm --start target/release/tidegate --count 18000 --html storm.html")]
@@ -193,6 +198,7 @@ mod tests {
             ("tidegate-load idle --help", ["proportional set size", "tidegate-load idle --start"]),
             ("tidegate-load connect --help", ["counts from there", "--rate 1000"]),
             ("tidegate-load broadcast --help", ["stamp receipts", "--clients 18000"]),
+            ("tidegate-load publish --help", ["whether it grows", "--to 18000"]),
             ("tidegate-load storm --help", ["listen queue", "--count 18000"]),
             ("tidegate-load churn --help", ["as many come", "--rate 1000"]),
             ("tidegate-load slow --help", ["stop reading", "--stalled 50"]),

@@ -53,6 +53,7 @@ async fn run(scenario: Scenario) -> ExitCode {
             Scenario::Idle(args) => thin("idle", &args, scenario::idle::measure).await,
             Scenario::Connect(args) => thin("connect", &args, scenario::connect::measure).await,
             Scenario::Broadcast(args) => thin("broadcast", &args, scenario::broadcast::measure).await,
+            Scenario::Publish(args) => thin("publish", &args, scenario::publish::measure).await,
             Scenario::Storm(args) => thin("storm", &args, scenario::storm::measure).await,
             Scenario::Churn(args) => thin("churn", &args, scenario::churn::measure).await,
             Scenario::Slow(args) => thin("slow", &args, scenario::slow::measure).await,

@@ -86,6 +86,12 @@ async fn a_broadcast_reaches_everybody_each_round_to_all_and_over_a_channel() {
 }
 
 #[tokio::test]
+async fn a_publish_to_one_of_few_and_one_of_many_is_told_with_its_cost() {
+    let answer = run("publish --from 50 --to 200 --steps 2 --publishes 100").await;
+    above_zero(&answer, &["cpu_us_per_publish_first", "cpu_us_per_publish_last", "ratio_cpu", "answer_ms_p50_last"]);
+}
+
+#[tokio::test]
 async fn a_storm_lets_all_in_and_asks_the_live_ones_before_and_during() {
     let answer = run("storm --count 200 --live 10 --quiet 1s").await;
     above_zero(&answer, &["s_to_99_percent", "s_to_all", "live_ms_p99_quiet", "live_ms_p99_during", "live_ratio"]);

@@ -2,7 +2,7 @@
 
 use crate::config::{AuthConfig, JwtAlgorithm, JwtConfig, SettingError};
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -120,7 +120,7 @@ pub struct JwtVerifier {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: f64,
+    exp: Option<f64>,
     nbf: Option<f64>,
     #[serde(default)]
     channels: Vec<String>,
@@ -133,7 +133,8 @@ impl JwtVerifier {
         // Times are judged here, by the clock that is handed in; the library would take the system's.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        let mut required = vec!["exp", "sub"];
+        // Of `exp` the library would say that it is missing when it is no time.
+        let mut required = vec!["sub"];
         match &config.issuer {
             Some(issuer) => {
                 validation.set_issuer(&[issuer]);
@@ -156,10 +157,14 @@ impl JwtVerifier {
         if token.len() > JWT_BYTES_MAX {
             return Err(AuthError::Malformed(format!("it is longer than {JWT_BYTES_MAX} bytes")));
         }
-        let claims: Claims = jsonwebtoken::decode(token, &self.key, &self.validation)
-            .map_err(|error| self.explain(error.kind()))?
-            .claims;
-        let expires_unix_ms = unix_ms("exp", claims.exp)?;
+        let TokenData { header, claims } = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
+            .map_err(|error| self.explain(error.kind()))?;
+        // RFC 7515, 4.1.11: whoever does not know an extension that is critical must not take the token.
+        if header.crit.is_some() {
+            return Err(AuthError::Malformed("its header has `crit`; this hub knows no extensions".into()));
+        }
+        let exp = claims.exp.ok_or_else(|| wrong("exp", "it to be there"))?;
+        let expires_unix_ms = unix_ms("exp", exp)?;
         if now_unix_ms > expires_unix_ms.saturating_add(LEEWAY_MS) {
             return Err(AuthError::Expired { ago_ms: now_unix_ms - expires_unix_ms });
         }

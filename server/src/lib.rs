@@ -28,6 +28,7 @@ pub mod fault;
 mod footprint;
 pub mod hub;
 pub mod keys;
+mod memory;
 pub mod message;
 pub mod peer;
 pub mod peer_list;

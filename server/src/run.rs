@@ -12,7 +12,7 @@ use crate::store::{DataDir, DataDirError, Limits, ReportFile, Store, StoreError}
 use crate::telemetry::{self, Metrics};
 use crate::tls::{TlsListener, TlsReloader};
 use crate::world::{self, Listener, World};
-use crate::{api, hub, public};
+use crate::{api, hub, memory, public};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,8 @@ impl From<ClusterKeysError> for RunError {
 /// See [`RunError`]; nothing was served then.
 pub fn run(config: Config) -> Result<(), RunError> {
     telemetry::init_logs(config.log_format, &config.log_level)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(memory::give_back).build()?;
+    runtime.block_on(serve(config))
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {

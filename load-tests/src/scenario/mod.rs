@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod growth;
 pub(crate) mod idle;
 pub(crate) mod live;
+pub(crate) mod publish;
 pub(crate) mod relay;
 pub(crate) mod slow;
 mod stage;

@@ -4,7 +4,7 @@
 use super::Api;
 use super::problem::Refusal;
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -82,6 +82,21 @@ impl FromRequestParts<Arc<Api>> for NoParams {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
         Params::read(&parts.uri, &[]).map(|_| Self)
+    }
+}
+
+/// What the path names: ids and names, in their order.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Named<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Refusal> {
+        let Path(names) = Path::<T>::from_request_parts(parts, api)
+            .await
+            .map_err(|error| Refusal::bad_request(format!("the path cannot be read: {}", error.body_text())))?;
+        Ok(Self(names))
     }
 }
 

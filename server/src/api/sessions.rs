@@ -1,7 +1,7 @@
 //! `/v1/sessions`: who is here, and what an app or an operator does to one of them.
 
 use super::Api;
-use super::input::{self, NoParams, Params};
+use super::input::{self, Named, NoParams, Params};
 use super::problem::Refusal;
 use crate::auth;
 use crate::hub::Hub;
@@ -9,7 +9,7 @@ use crate::hub::calls::{Call, CallError, Reply, describe};
 use crate::message::Message;
 use crate::store::RecordState;
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::{StatusCode, Uri, header};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ async fn here(hub: &Arc<Hub>, id: SessionId) -> Option<SessionInfo> {
 /// `GET /v1/sessions/{id}`, wherever it is.
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     _: NoParams,
 ) -> Result<Json<SessionInfo>, Refusal> {
     let id = input::session(&id)?;
@@ -120,7 +120,7 @@ pub(super) async fn get(
 /// `DELETE /v1/sessions/{id}`: ends it by an administrator's will.
 pub(super) async fn evict(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     _: NoParams,
 ) -> Result<StatusCode, Refusal> {
     done(&api, &id, Call::Evict).await
@@ -129,7 +129,7 @@ pub(super) async fn evict(
 /// `PUT /v1/sessions/{id}/channels/{name}`.
 pub(super) async fn join(
     State(api): State<Arc<Api>>,
-    Path((id, name)): Path<(String, String)>,
+    Named((id, name)): Named<(String, String)>,
     _: NoParams,
 ) -> Result<StatusCode, Refusal> {
     done(&api, &id, Call::Join(channel(name)?)).await
@@ -138,7 +138,7 @@ pub(super) async fn join(
 /// `DELETE /v1/sessions/{id}/channels/{name}`.
 pub(super) async fn leave(
     State(api): State<Arc<Api>>,
-    Path((id, name)): Path<(String, String)>,
+    Named((id, name)): Named<(String, String)>,
     _: NoParams,
 ) -> Result<StatusCode, Refusal> {
     done(&api, &id, Call::Leave(channel(name)?)).await
@@ -163,7 +163,7 @@ fn channel(name: String) -> Result<String, Refusal> {
 /// `GET /v1/sessions/{id}/state`: the app's own bytes.
 pub(super) async fn state(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     _: NoParams,
 ) -> Result<([(header::HeaderName, &'static str); 1], Vec<u8>), Refusal> {
     let id = input::session(&id)?;
@@ -182,7 +182,7 @@ pub(super) async fn state(
 /// `PUT /v1/sessions/{id}/state`: the body as it is.
 pub(super) async fn set_state(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     _: NoParams,
     request: Request,
 ) -> Result<StatusCode, Refusal> {

@@ -132,6 +132,14 @@ fn the_public_key_taken_as_a_shared_secret_does_not_let_anybody_in() {
 }
 
 #[test]
+fn a_token_with_an_extension_that_nobody_here_knows_is_refused() {
+    let issuer = Issuer::hs256();
+    let header = Header { crit: Some(vec!["exp2".into()]), ..Header::new(Algorithm::HS256) };
+    let token = jsonwebtoken::encode(&header, &ann(), &issuer.key).expect("a token");
+    assert!(refused(&issuer.auth(), &token).contains("`crit`"));
+}
+
+#[test]
 fn an_unsigned_token_is_refused() {
     let base64 = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let token = format!("{}.{}.", base64.encode("{\"alg\":\"none\"}"), base64.encode(ann().to_string()));
@@ -176,6 +184,8 @@ fn each_wrong_claim_is_named_and_the_token_is_not_shown() {
         (json!({"sub": "", "exp": seconds(600)}), "1 to 256 bytes"),
         (json!({"sub": "a".repeat(257), "exp": seconds(600)}), "1 to 256 bytes"),
         (json!({"sub": "ann", "exp": NOW}), "seconds since 1970"),
+        (json!({"sub": "ann", "exp": -1}), "seconds since 1970"),
+        (json!({"sub": "ann", "exp": 1e300}), "seconds since 1970"),
         (json!({"sub": "ann", "exp": seconds(600), "channels": ["a", "b", "c", "d"]}), "at most 3 names"),
         (json!({"sub": "ann", "exp": seconds(600), "channels": ["a\nb"]}), "without control characters"),
         (json!({"sub": "ann", "exp": seconds(600), "channels": "news"}), "list of texts"),

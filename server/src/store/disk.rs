@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -92,7 +92,14 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_all()
+        let file = self.file(name)?;
+        file.sync_all()?;
+        // Nobody can open it again: what is in it is not safe, whatever the kernel says.
+        if file.metadata()?.nlink() == 0 {
+            let why = format!("{} was deleted while the hub ran; restart the hub", self.dir.join(name).display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        Ok(())
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()> {
@@ -133,5 +140,23 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_under_the_hub_is_never_called_durable() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let disk = RealDisk::new(dir.path());
+        disk.create("log").expect("created");
+        disk.append("log", 0, b"one").expect("appended");
+        disk.sync("log").expect("it is there");
+        fs::remove_file(dir.path().join("log")).expect("removed by somebody else");
+        disk.append("log", 3, b"two").expect("the open file takes it");
+        let error = disk.sync("log").expect_err("nobody can ever read it");
+        assert!(error.to_string().contains("was deleted while the hub ran"), "{error}");
     }
 }

@@ -112,6 +112,7 @@ async fn too_many_channels_and_bad_names_are_refused() {
     answer.says(422, "channels of one session: at most 2 are allowed, and this would make 3");
     assert_eq!((&answer.value()["limit"], &answer.value()["given"]), (&2.into(), &3.into()));
     put("%07").await.says(400, "without control characters");
+    put("%ff").await.says(400, "the path cannot be read");
     put(&"x".repeat(257)).await.says(400, "has 257 bytes");
 }
 
