@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_refused_run_shows_why_and_no_tile() {
         let mut findings = Findings { figures: vec![Figure::new("bytes", 1.0, "", "")], ..Findings::default() };
-        findings.gates.steal_percent = 7.0;
+        findings.gates.steal_percent = 17.0;
         let page = page(&Report::of("idle", findings, String::new(), false));
         assert!(
             page.contains("verdict refused") && page.contains("steal") && !page.contains("class=\"tile\""),
