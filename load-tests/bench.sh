@@ -42,9 +42,10 @@ run relayed-idle idle --echo-app --from 1000 --to "$RELAYED" --steps 5
 run storm storm --count "$SESSIONS"
 run churn churn --sessions 5000 --rate 1000 --time 30s
 run slow slow --clients 5000 --stalled 50
-run drain-unpaced drain --clients "$SESSIONS" --notice 2s --window 0s
+run drain-unpaced drain --clients "$SESSIONS" --notice 2s --window 0s --rate 0.2 --push-rate 0.05
+run drain-unpaced-heavy drain --clients "$SESSIONS" --notice 2s --window 0s
 run drain-1000 drain --clients 1000 --notice 2s --window 0s
-run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s
+run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s --rate 0.2 --push-rate 0.05
 # Beside peers that have one thread each (ws, nchan, HAProxy, nginx as started here), the hub and the axum hub have one too.
 export TOKIO_WORKER_THREADS=1
 for peer in baseline ws nchan; do
