@@ -226,6 +226,16 @@ fn a_client_that_comes_back_while_the_bulk_of_its_claim_is_under_way_is_served_w
     assert_eq!(pair.a.successor(), None);
 }
 
+/// Who is told that it began asks at once to whom: the drain counts the move from there, not from the freeze.
+#[test]
+fn a_handover_that_began_names_its_successor_with_a_bulk_and_without() {
+    for mut pair in [heavy(), Pair::new()] {
+        let told = pair.at(A, PUSH);
+        assert!(told.contains(&Action::Told(Outcome::Began)), "{told:?}");
+        assert_eq!(pair.a.successor(), Some(B));
+    }
+}
+
 #[test]
 fn a_claim_that_is_repeated_while_its_bulk_is_under_way_changes_nothing() {
     let mut pair = heavy();
