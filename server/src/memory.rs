@@ -14,8 +14,8 @@ thread_local! {
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Gives back what is free in this thread's heap, if it was not done a moment ago. To be called where the thread
-/// is about to wait.
+/// Gives back what is free in this thread's heap, and what of the whole program's is free already, if it was not done
+/// a moment ago. To be called where the thread is about to wait: it costs time that nobody waits for then.
 pub(crate) fn give_back() {
     let now = Instant::now();
     if LOOKED.get().is_some_and(|looked| now - looked < LOOK_EVERY) {

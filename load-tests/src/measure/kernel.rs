@@ -11,8 +11,9 @@ pub(crate) struct Kernel {
     pub(crate) listen_drops: u64,
     /// Segments sent again.
     pub(crate) retransmits: u64,
-    /// Tail loss probes among them (RFC 8985): one is sent when an ack is late by a few milliseconds, as when the
-    /// host takes a processor away, and nothing was lost.
+    /// Tail loss probes (RFC 8985) that mended nothing: one is sent when an ack is late by a few milliseconds, as
+    /// when the host takes a processor away. Some carry new data and are no segment sent again, so a few real ones
+    /// may hide behind them.
     pub(crate) loss_probes: u64,
     /// Segments dropped because a receive queue was full.
     pub(crate) receive_drops: u64,
@@ -38,7 +39,11 @@ impl Kernel {
             listen_drops: counter(&netstat, "TcpExt:", "ListenDrops"),
             receive_drops: counter(&netstat, "TcpExt:", "TCPRcvQDrop"),
             retransmits: counter(&snmp, "Tcp:", "RetransSegs"),
-            loss_probes: counter(&netstat, "TcpExt:", "TCPLossProbes"),
+            loss_probes: counter(&netstat, "TcpExt:", "TCPLossProbes").saturating_sub(counter(
+                &netstat,
+                "TcpExt:",
+                "TCPLossProbeRecovery",
+            )),
             busy_ticks,
             steal_ticks,
             all_ticks,

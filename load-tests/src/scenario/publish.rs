@@ -26,7 +26,7 @@ pub(crate) struct PublishArgs {
     /// Measuring points, the first and the last included.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
     pub(crate) steps: u32,
-    /// Messages at each point, one after the other, each to another session.
+    /// Messages at each point, one after the other, spread over all sessions.
     #[arg(long, default_value_t = 4_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) publishes: u32,
     /// Bytes of each.
@@ -36,6 +36,9 @@ pub(crate) struct PublishArgs {
     #[arg(long, default_value = "5m", value_name = "DUR", value_parser = duration)]
     pub(crate) give_up_after: Duration,
 }
+
+/// A prime above any number of sessions that one tool opens: each turn through the list meets each session once.
+const SPREAD: usize = 1_000_003;
 
 /// What one measuring point gave.
 struct Point {
@@ -85,6 +88,9 @@ pub(crate) async fn measure(args: &PublishArgs, server: &Server, progress: &mut 
 async fn point(args: &PublishArgs, stage: &mut Stage<'_>) -> Result<Point, String> {
     let api = stage.server.api()?;
     let ids: Vec<SessionId> = api.sessions().await?.into_iter().map(|info| info.session).collect();
+    if ids.is_empty() {
+        return Err("the hub lists no session".to_owned());
+    }
     let sessions = ids.len() as u64;
     let count = u64::from(args.publishes);
     stage.begin_part().await?;
@@ -92,8 +98,8 @@ async fn point(args: &PublishArgs, stage: &mut Stage<'_>) -> Result<Point, Strin
     let before = stage.cpu()?;
     let mut answer = Times::default();
     for nth in 0..args.publishes as usize {
-        // Spread over all of them, whatever their order in the list means.
-        let to = ids[nth.wrapping_mul(7_919) % ids.len().max(1)];
+        // Spread over all of them as evenly as there are messages, whatever their order in the list means.
+        let to = ids[nth % ids.len() * SPREAD % ids.len()];
         let began_ns = now_ns();
         let text = stamped(PUBLISHED, began_ns, args.payload as usize);
         let body: Value = json!({ "to": { "session": to }, "text": text });

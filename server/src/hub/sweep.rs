@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tidegate_protocol::session::{Link, State};
 use tokio::time::Duration;
 
-/// A walk over all sessions costs some 0.3 us for each: that many may be walked over in each tick, on the average.
+/// A walk over all sessions costs some 0.3 us for each: a hub rests one tick more for so many sessions.
 const SESSIONS_PER_TICK: usize = 4096;
 /// A heartbeat is late by this part of itself at most.
 const LOOKS_PER_HEARTBEAT: u32 = 5;
+/// Gauges are older than this and one tick in no case.
+const TICKS_TO_REST_MAX: u32 = 4;
 
 /// Looks after connections and numbers: asks the silent ones, closes the dead ones. Once a tick, and the more
 /// sessions there are the more seldom.
@@ -40,7 +42,7 @@ pub async fn sweep(hub: Arc<Hub>, every: Duration) {
 
 fn ticks_to_rest(sessions: usize, heartbeat_s: u32) -> u32 {
     let bearable = (heartbeat_s / LOOKS_PER_HEARTBEAT).saturating_sub(1);
-    bearable.min((sessions / SESSIONS_PER_TICK) as u32)
+    bearable.min(TICKS_TO_REST_MAX).min((sessions / SESSIONS_PER_TICK) as u32)
 }
 
 impl Hub {
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!(ticks_to_rest(4_095, 25), 0, "a small hub looks in every tick");
         assert_eq!(ticks_to_rest(18_000, 25), 4);
         assert_eq!(ticks_to_rest(1_000_000, 25), 4, "a fifth of a heartbeat at most");
+        assert_eq!(ticks_to_rest(1_000_000, 3_600), 4, "gauges stay fresh");
         assert_eq!(ticks_to_rest(1_000_000, 1), 0);
     }
 }

@@ -23,6 +23,11 @@ pub trait Disk: Send + Sync + 'static {
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the file's bytes and length durable.
     fn sync(&self, name: &str) -> io::Result<()>;
+    /// Errs if the file that is written to is not what the next process will find by this name.
+    fn check_in_place(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
     /// Cuts the file to `len_bytes`.
     fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()>;
     /// Fills `buffer` from `offset`, and says how many bytes there were: fewer only at the end of the file.
@@ -92,14 +97,22 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        let file = self.file(name)?;
-        file.sync_all()?;
-        // Nobody can open it again: what is in it is not safe, whatever the kernel says.
-        if file.metadata()?.nlink() == 0 {
-            let why = format!("{} was deleted while the hub ran; restart the hub", self.dir.join(name).display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        self.file(name)?.sync_all()
+    }
+
+    fn check_in_place(&self, name: &str) -> io::Result<()> {
+        let path = self.dir.join(name);
+        let ours = self.file(name)?.metadata()?;
+        let is_ours = match fs::metadata(&path) {
+            Ok(there) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if is_ours {
+            return Ok(());
         }
-        Ok(())
+        let why = format!("{} was removed or replaced while the hub ran; restart the hub", path.display());
+        Err(io::Error::new(io::ErrorKind::NotFound, why))
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> io::Result<()> {
@@ -148,15 +161,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_deleted_under_the_hub_is_never_called_durable() {
+    fn a_file_that_somebody_removed_moved_or_replaced_is_not_in_its_place() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let disk = RealDisk::new(dir.path());
+        let (disk, path) = (RealDisk::new(dir.path()), dir.path().join("log"));
+        let told = |disk: &RealDisk| disk.check_in_place("log").map_err(|error| error.to_string());
         disk.create("log").expect("created");
-        disk.append("log", 0, b"one").expect("appended");
-        disk.sync("log").expect("it is there");
-        fs::remove_file(dir.path().join("log")).expect("removed by somebody else");
-        disk.append("log", 3, b"two").expect("the open file takes it");
-        let error = disk.sync("log").expect_err("nobody can ever read it");
-        assert!(error.to_string().contains("was deleted while the hub ran"), "{error}");
+        assert_eq!(told(&disk), Ok(()));
+        fs::rename(&path, dir.path().join("elsewhere")).expect("moved away");
+        assert!(told(&disk).is_err_and(|why| why.contains("was removed or replaced while the hub ran")));
+        fs::write(&path, b"another").expect("replaced");
+        assert!(told(&disk).is_err(), "another file has its name");
+        fs::rename(dir.path().join("elsewhere"), &path).expect("put back");
+        assert_eq!(told(&disk), Ok(()));
+        fs::remove_file(&path).expect("removed");
+        assert!(told(&disk).is_err());
     }
 }

@@ -168,6 +168,7 @@ impl Log {
             return vec![Err(error); units.len()];
         }
         fault::at(Step::AfterLogSync);
+        self.refuse_parks_if_removed(units, &mut results);
         let mut index = self.shared.index_mut();
         for ((unit, offset), _) in units.iter().zip(&offsets).zip(&results).filter(|(_, result)| result.is_ok()) {
             for change in &unit.changes {
@@ -176,6 +177,18 @@ impl Log {
         }
         index.log_bytes = self.len_bytes;
         results
+    }
+
+    /// What is parked in a log that has lost its name is nobody's: whoever was told that it is safe would be told
+    /// wrong. Everything else that is said to the log only takes sessions out of it, and may go on.
+    fn refuse_parks_if_removed(&self, units: &[Unit], results: &mut [Result<(), StoreError>]) {
+        let in_place = self.shared.disk.check_in_place(LOG_NAME).map_err(StoreError::disk("look at the log"));
+        let Err(error) = in_place else { return };
+        for (unit, result) in units.iter().zip(results) {
+            if unit.changes.iter().any(|change| change.kind == Kind::Parked) {
+                *result = Err(error.clone());
+            }
+        }
     }
 
     fn write_singly(&mut self, units: &[Unit], offsets: &mut [u64], results: &mut [Result<(), StoreError>]) {

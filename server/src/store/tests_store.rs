@@ -36,6 +36,22 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
+async fn a_log_that_somebody_removed_parks_nobody_and_lets_everybody_go() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let data = dir(&temp.path().join("data"), 1).await.expect("opens");
+    let (store, _) = Store::open(data.disk(), Arc::new(PlainSeal), Limits::default()).expect("opens");
+    assert_eq!(store.park((1..=3).map(parked).collect()).await.durable, ids(1..=3));
+    fs::remove_file(temp.path().join("data").join(LOG_NAME)).expect("removed by somebody else");
+    let outcome = store.park(vec![parked(4)]).await;
+    assert_eq!(outcome.durable, ids([]), "nobody is told that it is safe there");
+    assert!(outcome.failed[0].1.to_string().contains("was removed or replaced"), "{:?}", outcome.failed);
+    // Who was parked before is taken up and handed on: this process still has it.
+    store.taken_up(ids([1, 2])).await.expect("taken up");
+    store.moved(ids([1])).await.expect("handed on");
+    assert_eq!(store.read(SessionId(3)).await.expect("reads"), Some((RecordState::Parked, body(3, 1))));
+}
+
+#[tokio::test]
 async fn sessions_parked_on_a_real_disk_are_taken_up_by_the_next_process_and_the_log_ends_empty() {
     let temp = tempfile::tempdir().expect("a directory");
     let data = dir(&temp.path().join("data"), 1).await.expect("opens");
