@@ -22,6 +22,29 @@ fn a_snapshot_of_the_version_before_is_read_and_written_as_it_was() {
 }
 
 #[test]
+fn what_this_release_says_of_a_session_is_recorded_and_a_bulk_with_its_difference_is_the_snapshot() {
+    let said = [
+        include_str!("../tests/records/snapshot-2.json"),
+        include_str!("../tests/records/bulk-2.json"),
+        include_str!("../tests/records/difference-2.json"),
+    ];
+    let [snapshot, bulk, difference] = said.map(|text| {
+        let read: PeerMessage<String> = serde_json::from_str(text).expect("version 2 is read");
+        let written = serde_json::to_value(&read).expect("plain values");
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
+        read
+    });
+    let PeerMessage::Snapshot { version: 2, record, .. } = snapshot else {
+        panic!("expected a snapshot: {snapshot:?}")
+    };
+    let PeerMessage::Bulk { bulk: number, contents, .. } = bulk else { panic!("expected a bulk: {bulk:?}") };
+    let PeerMessage::Difference { bulk: stands_on, difference, .. } = difference else {
+        panic!("expected a difference: {difference:?}")
+    };
+    assert_eq!((stands_on, contents.with(&difference)), (number, Some(*record)));
+}
+
+#[test]
 fn the_newest_version_that_both_know_is_spoken() {
     assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[1]), Some(1));
     assert_eq!(common_version(&SNAPSHOT_VERSIONS, &[1, 2]), Some(2));
