@@ -312,3 +312,62 @@ pub fn deliver(hub: &Hub, inner: &mut Inner) {
 fn close(code: Close, why: impl Into<Cow<'static, str>>) -> Order {
     Order::Close(code.code(), why.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::public::stream::Stream;
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Whether the connection's task was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection over a real socket, its client, and whether its task was woken.
+    async fn pair() -> (Conn, TcpStream, Arc<Woken>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("accepted");
+        stream.writable().await.expect("a new socket takes bytes");
+        let conn = Conn::new(ConnectionId(1), Socket::new(Stream::Tcp(stream)), 0);
+        let woken = Arc::new(Woken::default());
+        conn.listen(&woken.clone().into());
+        (conn, client.expect("connected"), woken)
+    }
+
+    #[tokio::test]
+    async fn a_ping_goes_out_without_waking_the_task_unless_something_is_in_its_way() {
+        let (conn, mut client, woken) = pair().await;
+        conn.ping();
+        let mut frame = [0; 2];
+        client.read_exact(&mut frame).await.expect("the ping");
+        assert_eq!((frame, woken.0.load(Ordering::Relaxed)), ([0x89, 0], false));
+        // The kernel takes no more: now the task must see to it.
+        while conn.line().socket.is_clean() {
+            conn.line().socket.put(&[0; 64 << 10]);
+        }
+        conn.ping();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(matches!(conn.line().next_order(), Some(Order::Ping)));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_after_a_close_was_ordered() {
+        let (conn, client, _) = pair().await;
+        conn.close(Close::Restart, "moved");
+        conn.ping();
+        assert!(matches!(conn.line().next_order(), Some(Order::Close(..))));
+        assert!(conn.line().next_order().is_none());
+        assert!(client.try_read(&mut [0; 2]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+}
