@@ -314,7 +314,7 @@ fn close(code: Close, why: impl Into<Cow<'static, str>>) -> Order {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::public::stream::Stream;
     use std::sync::atomic::AtomicBool;
@@ -322,9 +322,15 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Whether the connection's task was woken.
+    /// Whether a connection's task was woken, or asked for its next turn.
     #[derive(Default)]
-    struct Woken(AtomicBool);
+    pub(crate) struct Woken(AtomicBool);
+
+    impl Woken {
+        pub(crate) fn is_woken(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
 
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
@@ -351,13 +357,13 @@ mod tests {
         conn.ping();
         let mut frame = [0; 2];
         client.read_exact(&mut frame).await.expect("the ping");
-        assert_eq!((frame, woken.0.load(Ordering::Relaxed)), ([0x89, 0], false));
+        assert_eq!((frame, woken.is_woken()), ([0x89, 0], false));
         // The kernel takes no more: now the task must see to it.
         while conn.line().socket.is_clean() {
             conn.line().socket.put(&[0; 64 << 10]);
         }
         conn.ping();
-        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(woken.is_woken());
         assert!(matches!(conn.line().next_order(), Some(Order::Ping)));
     }
 

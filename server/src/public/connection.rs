@@ -258,21 +258,11 @@ pub(super) fn close(code: Close, why: impl Into<Cow<'static, str>>) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::conn::tests::Woken;
     use crate::ws::frame;
     use std::io;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    /// Whether a next turn was asked for.
-    #[derive(Default)]
-    struct Asked(AtomicBool);
-
-    impl Wake for Asked {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
 
     /// A client that pings without a pause, and takes whatever is answered.
     struct Flood {
@@ -314,16 +304,16 @@ mod tests {
         let stream = Stream::Other(Box::new(Flood { frames: frames.repeat(1_000), reads: reads.clone() }));
         let mut worker = Box::pin(Worker::upgraded(hub, stream, Vec::new(), Request::default()));
         for turn in 1..=3 {
-            let asked = Arc::new(Asked::default());
+            let asked = Arc::new(Woken::default());
             assert!(worker.as_mut().poll(&mut Context::from_waker(&asked.clone().into())).is_pending());
-            assert!(asked.0.load(Ordering::Relaxed), "it asks for its next turn");
+            assert!(asked.is_woken(), "it asks for its next turn");
             assert_eq!(reads.load(Ordering::Relaxed), turn * ROUNDS_PER_TURN);
         }
         worker.part(close(Close::ProtocolError, "enough"));
         for turn in 4..=6 {
-            let asked = Arc::new(Asked::default());
+            let asked = Arc::new(Woken::default());
             assert!(worker.as_mut().poll(&mut Context::from_waker(&asked.clone().into())).is_pending());
-            assert!(asked.0.load(Ordering::Relaxed), "also while its close is on the way");
+            assert!(asked.is_woken(), "also while its close is on the way");
             assert_eq!(reads.load(Ordering::Relaxed), turn * ROUNDS_PER_TURN);
         }
     }

@@ -111,7 +111,11 @@ impl Disk for RealDisk {
         if is_ours {
             return Ok(());
         }
-        let why = format!("{} was removed or replaced while the hub ran; restart the hub", path.display());
+        let why = format!(
+            "{} was removed or replaced while the hub ran, so nothing can be parked: hand the sessions to another hub before \
+             this one is restarted",
+            path.display()
+        );
         Err(io::Error::new(io::ErrorKind::NotFound, why))
     }
 

@@ -182,12 +182,14 @@ impl Log {
     /// What is parked in a log that has lost its name is nobody's: whoever was told that it is safe would be told
     /// wrong. Everything else that is said to the log only takes sessions out of it, and may go on.
     fn refuse_parks_if_removed(&self, units: &[Unit], results: &mut [Result<(), StoreError>]) {
+        let parks = |unit: &Unit| unit.changes.iter().any(|change| change.kind == Kind::Parked);
+        if !units.iter().any(parks) {
+            return;
+        }
         let in_place = self.shared.disk.check_in_place(LOG_NAME).map_err(StoreError::disk("look at the log"));
         let Err(error) = in_place else { return };
-        for (unit, result) in units.iter().zip(results) {
-            if unit.changes.iter().any(|change| change.kind == Kind::Parked) {
-                *result = Err(error.clone());
-            }
+        for (_, result) in units.iter().zip(results).filter(|(unit, _)| parks(unit)) {
+            *result = Err(error.clone());
         }
     }
 
