@@ -187,6 +187,12 @@ impl Drain {
         self.state.phase()
     }
 
+    /// Whether the balancer has let go, or the process ends: whoever comes is pushed or parked at once, so a
+    /// client is better sent elsewhere than taken in.
+    pub const fn takes_along(&self) -> bool {
+        self.state.takes_newcomers_along()
+    }
+
     /// Rises with every change.
     pub const fn seq(&self) -> u64 {
         self.seq

@@ -159,7 +159,7 @@ impl Drain {
     pub(super) fn turn(&mut self, id: SessionId, now: Millis) {
         let Some(seat) = self.roster.get(id) else { return };
         // A newcomer that nobody can take is served on, until the rest is parked too.
-        let served_on = seat.origin == Origin::Arrival && !self.takes_newcomers_along();
+        let served_on = seat.origin == Origin::Arrival && !self.state.takes_newcomers_along();
         if self.state.parks() && !served_on {
             return self.dispose(id, now);
         }
@@ -307,7 +307,7 @@ impl Drain {
     /// Every peer that takes anybody has refused it. While there is time, all of them are tried again, more and
     /// more seldom; it is parked when parking is due.
     pub(super) fn refused_by_all(&mut self, id: SessionId, why: String, now: Millis) {
-        let along = self.takes_newcomers_along();
+        let along = self.state.takes_newcomers_along();
         let (parks, running) = (self.state.parks(), self.state.is_running());
         let Some(seat) = self.roster.seat_mut(id) else { return };
         if parks && (seat.origin == Origin::Start || along) {

@@ -118,11 +118,21 @@ impl State {
         }
     }
 
+    /// Whether newcomers are pushed or parked like everybody else.
+    pub(super) const fn takes_newcomers_along(&self) -> bool {
+        matches!(
+            self,
+            Self::Settling { step: Step::Last { rest: true } | Step::Resumes { rest: true, .. }, .. }
+                | Self::Forcing { rest: true, .. }
+                | Self::Drained { rest: true, .. }
+        )
+    }
+
     /// Whether who cannot be pushed is to be parked now.
     pub(super) const fn parks(&self) -> bool {
         matches!(
             self,
-            Self::Settling { step: Step::Parking | Step::Last { .. }, .. }
+            Self::Settling { step: Step::Parking | Step::Last { .. } | Step::Resumes { rest: true, .. }, .. }
                 | Self::Forcing { .. }
                 | Self::Drained { rest: true, .. }
         )

@@ -65,7 +65,7 @@ impl Drain {
         } else if now >= self.deadline() {
             self.end_at_deadline(now);
         } else if now >= self.force_at() && !forcing {
-            self.enter(State::Forcing { since: now, rest: self.takes_newcomers_along() });
+            self.enter(State::Forcing { since: now, rest: self.state.takes_newcomers_along() });
             self.dispose_all(now);
         } else if now >= self.push_at() && !pushing {
             self.enter(State::Settling { since: now, step: Step::Last { rest: false } });
@@ -291,7 +291,7 @@ impl Drain {
 
     /// Time is nearly up: everybody who is not under way already is pushed or parked.
     fn dispose_all(&mut self, now: Millis) {
-        let rest = self.takes_newcomers_along();
+        let rest = self.state.takes_newcomers_along();
         let forcing = matches!(self.state, State::Forcing { .. });
         for id in self.ids(|seat| seat.origin == Origin::Start || rest) {
             let Some(seat) = self.roster.get(id) else { continue };
@@ -345,7 +345,7 @@ impl Drain {
                     let until = now.plus(self.plan.policy.settle_ms).min(self.deadline());
                     self.enter(State::Settling {
                         since: now,
-                        step: Step::Resumes { until, rest: self.takes_newcomers_along() },
+                        step: Step::Resumes { until, rest: self.state.takes_newcomers_along() },
                     });
                 }
             }
@@ -368,15 +368,7 @@ impl Drain {
     }
 
     fn drained(&self, now: Millis) -> State {
-        State::Drained { since: now, retry_at: now.plus(HAND_ON_EVERY_MS), rest: self.takes_newcomers_along() }
-    }
-
-    /// Whether newcomers are pushed or parked like everybody else.
-    pub(super) const fn takes_newcomers_along(&self) -> bool {
-        matches!(
-            self.state,
-            State::Settling { step: Step::Last { rest: true }, .. } | State::Drained { rest: true, .. }
-        )
+        State::Drained { since: now, retry_at: now.plus(HAND_ON_EVERY_MS), rest: self.state.takes_newcomers_along() }
     }
 
     /// After the end: everybody who is still here is tried once more.
@@ -385,7 +377,7 @@ impl Drain {
             *retry_at = now.plus(HAND_ON_EVERY_MS);
         }
         // Without a peer there is still the disk, where everybody is to be parked.
-        if !self.peers.any_eligible() && !self.takes_newcomers_along() {
+        if !self.peers.any_eligible() && !self.state.takes_newcomers_along() {
             return;
         }
         let waits = |seat: &Seat| matches!(seat.place, Place::Stuck { .. } | Place::Unroutable | Place::Retry { .. });

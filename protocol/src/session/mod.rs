@@ -388,6 +388,19 @@ impl<M: Payload> Session<M> {
         matches!(self.state, State::Serving { .. } | State::Frozen { .. } | State::Parked { .. })
     }
 
+    /// Whether this hub may end now: nobody waits for a word of it about this session, and nothing of it is
+    /// in its memory alone. A copy that a living predecessor may have committed is as much in need of this
+    /// hub as a session that it serves: an end would make the predecessor believe it lost.
+    pub fn may_end(&self) -> bool {
+        match &self.state {
+            State::Nothing | State::Moved { .. } | State::Parked { .. } | State::Ended { .. } => true,
+            // Lost already: what is kept is for a reset, and others who have it would be asked first.
+            State::Given { successor_gone, .. } => *successor_gone,
+            State::Copy { predecessor_gone, .. } => *predecessor_gone,
+            State::Serving { .. } | State::Frozen { .. } => false,
+        }
+    }
+
     /// What this hub holds of the session, owner or not.
     pub fn record(&self) -> Option<&Record<M>> {
         match &self.state {

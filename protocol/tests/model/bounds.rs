@@ -19,6 +19,8 @@ pub struct Budget {
     pub doubles: u8,
     /// Hubs that lose their memory.
     pub crashes: u8,
+    /// Hubs that end in good order: all of their sessions may, their last words are out, and they say goodbye.
+    pub ends: u8,
     /// `move` orders to the client.
     pub orders: u8,
     /// Sessions pushed to a peer.
@@ -149,6 +151,8 @@ pub enum Mutant {
     AsksNobody,
     /// Rule 16: calls that waited are forgotten when the freeze is over.
     WaitingCallsForgotten,
+    /// Rule 8: a hub ends as soon as it owns nothing, while copies in it wait for a word of their predecessor.
+    EndsWithCopies,
     /// Rule 4: the hub counts what comes on the old connection after it welcomed the new one.
     OldConnectionCounts,
 }

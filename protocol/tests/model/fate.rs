@@ -19,6 +19,11 @@ impl World {
     /// The hub dies and starts again: memory is lost, what is parked is taken up.
     pub fn crash(&mut self, hub: usize) {
         self.ledger.data_lost |= self.hubs[hub].session.record().is_some();
+        self.end(hub);
+    }
+
+    /// The hub ends and starts again. If it ends in good order, nothing may be lost.
+    pub fn end(&mut self, hub: usize) {
         for pipe in self.pipes.iter_mut().filter(|pipe| pipe.hub == hub && pipe.hub_open) {
             pipe.hub_closes(Down::Cut);
         }

@@ -29,6 +29,7 @@ pub const QUIET: Budget = Budget {
     sends: 0,
     doubles: 0,
     crashes: 0,
+    ends: 0,
     orders: 0,
     pushes: 0,
     cancels: 0,
@@ -81,6 +82,20 @@ fn a_claim_survives_doubled_messages_and_impatient_hubs() {
 fn a_claim_survives_a_crash_of_either_hub() {
     let budget = Budget { orders: 1, dials: 2, crashes: 1, sends: 1, claim_limits: 1, ..QUIET };
     prove(scenario("claim and crash", 2, Grain::PEERS, budget));
+}
+
+#[test]
+fn a_hub_that_ends_in_good_order_while_sessions_come_and_go_loses_none() {
+    let budget = Budget { pushes: 2, ends: 1, dials: 1, repeats: 1, ..QUIET };
+    prove(scenario("push and end", 2, Grain::PEERS, budget));
+    let budget = Budget { orders: 1, dials: 2, ends: 1, sends: 1, publishes: 1, claim_limits: 1, ..QUIET };
+    prove(scenario("claim and end", 2, Grain::PEERS, budget));
+}
+
+#[test]
+fn a_hub_that_hands_a_session_on_once_more_and_ends_loses_it_not() {
+    let budget = Budget { pushes: 2, ends: 1, ..QUIET };
+    prove(scenario("three hubs, end", 3, Grain::PEERS, budget));
 }
 
 #[test]

@@ -140,6 +140,12 @@ fn calls_that_are_forgotten_after_the_freeze_are_caught() {
 }
 
 #[test]
+fn a_hub_that_ends_while_a_copy_of_it_waits_for_its_predecessor_is_caught() {
+    let budget = Budget { pushes: 1, ends: 1, dials: 1, ..QUIET };
+    must_be_caught(Mutant::EndsWithCopies, Grain::PEERS, budget, &["no reset"]);
+}
+
+#[test]
 fn an_old_connection_that_still_counts_is_caught() {
     let budget = Budget { orders: 1, cancels: 1, dials: 1, sends: 1, ..QUIET };
     must_be_caught(Mutant::OldConnectionCounts, Grain::WIRE, budget, &["counted and taken once"]);

@@ -135,6 +135,16 @@ impl World {
         probe.counted().is_some_and(|conn| probe.next_for(conn).is_some())
     }
 
+    /// Its machine lets it end, and what it said has arrived: goodbye overtakes nothing.
+    pub fn may_end(&self, hub: usize) -> bool {
+        let session = &self.hubs[hub].session;
+        let may = match session.state() {
+            State::Copy { .. } if self.mutant == Mutant::EndsWithCopies => true,
+            _ => session.may_end(),
+        };
+        may && !self.net.has_words_of(hub)
+    }
+
     pub fn trouble(&self, hub: usize, steps: &mut Vec<Step>) {
         let (at, budget) = (&self.hubs[hub], &self.budget);
         if let State::Serving { .. } = at.session.state() {
@@ -153,6 +163,9 @@ impl World {
         }
         if budget.crashes > 0 {
             steps.push(Step::Crash(hub));
+        }
+        if budget.ends > 0 && self.may_end(hub) {
+            steps.push(Step::End(hub));
         }
         if budget.late_hellos > 0 {
             steps.extend((1..self.client.hellos.len()).map(|which| Step::LateHello(hub, which)));

@@ -81,6 +81,11 @@ impl Net {
         self.parcels.remove(index).1
     }
 
+    /// Whether anything that this hub said is under way.
+    pub fn has_words_of(&self, hub: usize) -> bool {
+        self.parcels.iter().any(|(_, parcel)| parcel.from == hub)
+    }
+
     /// Loses all.
     pub fn clear(&mut self) {
         self.parcels.clear();

@@ -66,6 +66,7 @@ pub enum Step {
     Cancel(usize),
     Park(usize),
     Crash(usize),
+    End(usize),
     Learn(usize, usize),
     DropBulk(usize),
     LateHello(usize, usize),
@@ -219,6 +220,10 @@ impl World {
             Step::Crash(hub) => {
                 self.budget.crashes -= 1;
                 self.crash(hub);
+            }
+            Step::End(hub) => {
+                self.budget.ends -= 1;
+                self.end(hub);
             }
             Step::Learn(hub, gone) => self.learn(hub, gone),
             Step::DropBulk(hub) => {

@@ -1,6 +1,7 @@
 //! SIGTERM: push what peers take, park the rest, and go.
 
 use crate::hub::Hub;
+use crate::hub::cell::Cell;
 use crate::hub::parking::StaysParked;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time kept, at the end of `--stop-deadline`, for the disk.
 const PARK_RESERVE_MS: u64 = 2_000;
+/// How long the last words of handovers are waited for after that: a freeze's limit, and `committed` repeated.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 /// How long parking everything may take.
 const PARK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -40,38 +43,52 @@ pub async fn leave(hub: &Arc<Hub>) -> StaysParked<'_> {
     park_everything(hub).await
 }
 
-/// Everybody is gone, and those that were given away are confirmed.
+/// Everybody is gone, those that were given away are confirmed, and nobody is on the way here.
 fn is_over(hub: &Hub) -> bool {
     let over =
         hub.drain.machine().as_ref().is_none_or(|machine| matches!(machine.phase(), Phase::Drained | Phase::Serving));
-    over && hub.all_cells().iter().all(|cell| {
-        let inner = cell.lock();
-        !matches!(
-            inner.session.state(),
-            State::Serving { .. } | State::Frozen { .. } | State::Given { successor_gone: false, .. }
-        )
-    })
+    over && hub.all_cells().iter().all(|cell| cell.lock().session.may_end())
 }
 
-/// Parks every session that is still here, now. Nothing is taken up again (for a peer that claims it, say)
-/// while what this gives is kept: a process that ends would lose whom it told that he is safe.
+/// Parks every session that is still here, now, and waits a moment for the last words of handovers. Nothing is
+/// taken up again (for a peer that claims it, say) while what this gives is kept: a process that ends would lose
+/// whom it told that he is safe.
 pub async fn park_everything(hub: &Arc<Hub>) -> StaysParked<'_> {
     hub.set_parked_for_good(true);
     // Who is being taken up at this moment is parked with the others.
     let stays = hub.stop_taking_up().await;
-    let until = Instant::now() + PARK_LIMIT;
+    let began = Instant::now();
+    let mut looks = 0;
     loop {
-        let cells = hub.all_cells();
-        let left: Vec<_> = cells
-            .iter()
-            .filter(|cell| matches!(cell.lock().session.state(), State::Serving { .. } | State::Frozen { .. }))
-            .collect();
-        if left.is_empty() || Instant::now() > until {
+        let (owned, waiting) = still_here(hub);
+        let waits = waiting && began.elapsed() < LAST_WORDS_LIMIT;
+        looks = if owned.is_empty() && !waits { looks + 1 } else { 0 };
+        // A snapshot that was taken in just before nothing was taken in any more is seen by the second look.
+        if looks == 2 || began.elapsed() > PARK_LIMIT {
             return stays;
         }
-        for cell in left {
+        for cell in owned {
             cell.feed(hub, Event::Park);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The sessions that this hub owns in memory, and whether others wait for a word of a living hub: what was given
+/// away for `live`, what comes here for `committed`.
+fn still_here(hub: &Hub) -> (Vec<Arc<Cell>>, bool) {
+    let (mut owned, mut waiting) = (Vec::new(), false);
+    for cell in hub.all_cells() {
+        let (owns, may_end) = {
+            let inner = cell.lock();
+            let owns = matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. });
+            (owns, inner.session.may_end())
+        };
+        if owns {
+            owned.push(cell);
+        } else {
+            waiting |= !may_end;
+        }
+    }
+    (owned, waiting)
 }

@@ -180,6 +180,11 @@ impl Driver {
         self.on.load(Ordering::Acquire)
     }
 
+    /// Whether whoever comes is pushed or parked at once ([`Drain::takes_along`]).
+    pub fn takes_along(&self) -> bool {
+        self.is_leaving() && self.machine().as_ref().is_some_and(Drain::takes_along)
+    }
+
     /// Whether this hub wants its clients elsewhere, and an eligible peer exists.
     pub fn has_elsewhere(&self, hub: &Hub) -> bool {
         self.is_leaving() && hub.peers.successors().iter().any(|successor| successor.eligible)

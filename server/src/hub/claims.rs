@@ -319,10 +319,12 @@ impl Hub {
         }
     }
 
-    /// A draining hub sends clients of other hubs' sessions on, up to their third try; then it serves them.
+    /// A draining hub sends clients of other hubs' sessions on, up to their third try; then it serves them. Once
+    /// the balancer has let go, or the process ends, it takes none in any more: it would only push them back.
     fn claim_or_send_away(self: &Arc<Self>, session: SessionId, conn: ConnectionId, hello: HelloFacts, named: HubId) {
         const HANDED_ON_TRIES: u32 = 3;
-        if self.is_parked_for_good() || (self.drain.has_elsewhere(self) && hello.attempt <= HANDED_ON_TRIES) {
+        let closed = self.is_parked_for_good() || self.drain.takes_along();
+        if closed || (self.drain.has_elsewhere(self) && hello.attempt <= HANDED_ON_TRIES) {
             self.retry(conn, tidegate_protocol::session::RETRY_BOUNCE_MS, "other_hub");
             return;
         }

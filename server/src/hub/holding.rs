@@ -126,6 +126,11 @@ impl Hub {
             // The same snapshot again; the first one used the claim up.
             Some(_) if known_copy => None,
             Some(id) => match self.claims.take_for_snapshot(id) {
+                // Nothing is taken along into the end of this process.
+                Some((conn, _)) if self.is_parked_for_good() => {
+                    self.retry(conn, tidegate_protocol::session::RETRY_BOUNCE_MS, "other_hub");
+                    return self.abort_copy(coming);
+                }
                 Some((conn, hello)) if self.connection(conn).is_some() => Some((conn, hello)),
                 Some(_) | None => return self.abort_copy(coming),
             },

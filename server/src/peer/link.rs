@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tidegate_protocol::id::HubId;
 use tidegate_protocol::peer::PeerMessage;
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Messages in one post.
 pub(super) const BATCH_MAX: usize = 64;
@@ -28,7 +28,9 @@ const ENVELOPE_BYTES: usize = 256;
 /// The way to one hub.
 #[derive(Debug)]
 pub(super) struct Link {
-    messages: Sender<PeerMessage<Message>>,
+    messages: Sender<(PeerMessage<Message>, Unsent)>,
+    /// How many messages wait or are under way.
+    unsent: Arc<watch::Sender<usize>>,
     /// Fleet-wide messages of this hub, in order.
     pub(super) lane: Sender<Waiting>,
     /// Calls that wait or are under way.
@@ -47,12 +49,35 @@ impl Link {
         tokio::spawn(send_messages(hub.clone(), to, to_send, calls.min(POSTS_MAX)));
         tokio::spawn(lane::run(hub.clone(), to, to_publish));
         let callers = Arc::new(Semaphore::new(queue.saturating_add(calls)));
-        Arc::new(Self { messages, lane, callers, calls: Arc::new(Semaphore::new(calls)) })
+        Arc::new(Self { messages, unsent: Arc::default(), lane, callers, calls: Arc::new(Semaphore::new(calls)) })
     }
 
     /// Queues a message; false: the queue is full and the message is dropped.
     pub(super) fn say(&self, message: PeerMessage<Message>) -> bool {
-        self.messages.try_send(message).is_ok()
+        self.messages.try_send((message, Unsent::one_of(&self.unsent))).is_ok()
+    }
+
+    /// Waits until nothing waits or is under way: it was taken by the other hub, or given up.
+    pub(super) async fn all_sent(&self) {
+        // An error is an end, too: nobody counts any more.
+        let _ = self.unsent.subscribe().wait_for(|unsent| *unsent == 0).await;
+    }
+}
+
+/// Counts one message until it is dropped.
+#[derive(Debug)]
+struct Unsent(Arc<watch::Sender<usize>>);
+
+impl Unsent {
+    fn one_of(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -60,9 +85,15 @@ impl Link {
 struct Encoded {
     kind: &'static str,
     json: Box<RawValue>,
+    unsent: Unsent,
 }
 
-async fn send_messages(hub: Arc<Hub>, to: HubId, mut queue: Receiver<PeerMessage<Message>>, posts_max: usize) {
+async fn send_messages(
+    hub: Arc<Hub>,
+    to: HubId,
+    mut queue: Receiver<(PeerMessage<Message>, Unsent)>,
+    posts_max: usize,
+) {
     let posts = Arc::new(Semaphore::new(posts_max));
     let mut left_over = None;
     loop {
@@ -70,7 +101,7 @@ async fn send_messages(hub: Arc<Hub>, to: HubId, mut queue: Receiver<PeerMessage
         let first = match left_over.take() {
             Some(first) => Some(first),
             None => match queue.recv().await {
-                Some(message) => encode(&hub, to, &message),
+                Some((message, unsent)) => encode(&hub, to, &message, unsent),
                 None => return,
             },
         };
@@ -78,9 +109,9 @@ async fn send_messages(hub: Arc<Hub>, to: HubId, mut queue: Receiver<PeerMessage
         let mut bytes = first.json.get().len();
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
-            && let Ok(message) = queue.try_recv()
+            && let Ok((message, unsent)) = queue.try_recv()
         {
-            let Some(next) = encode(&hub, to, &message) else { continue };
+            let Some(next) = encode(&hub, to, &message, unsent) else { continue };
             bytes += next.json.get().len();
             if bytes > BATCH_BYTES_MAX {
                 left_over = Some(next);
@@ -93,11 +124,11 @@ async fn send_messages(hub: Arc<Hub>, to: HubId, mut queue: Receiver<PeerMessage
 }
 
 /// A message that is too long for a post is dropped, with a word; its session stays where it is.
-fn encode(hub: &Hub, to: HubId, message: &PeerMessage<Message>) -> Option<Encoded> {
+fn encode(hub: &Hub, to: HubId, message: &PeerMessage<Message>, unsent: Unsent) -> Option<Encoded> {
     let json = to_raw_value(message).expect("plain enums with string keys");
     let max = hub.peers.post.body_bytes_max();
     if json.get().len() + ENVELOPE_BYTES <= max {
-        return Some(Encoded { kind: message.kind(), json });
+        return Some(Encoded { kind: message.kind(), json, unsent });
     }
     tracing::warn!(peer = %to, session = %message.session(), kind = message.kind(), bytes = json.get().len(), limit = max, "too long for --limit-peer-body-bytes: not sent");
     hub.metrics.peer_message(message.kind(), PeerResult::Refused);
@@ -107,8 +138,12 @@ fn encode(hub: &Hub, to: HubId, message: &PeerMessage<Message>) -> Option<Encode
 async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaphorePermit) {
     let peers = &hub.peers;
     fault::messages(Place::Before, batch.iter().map(|message| message.kind));
-    let (kinds, messages): (Vec<&'static str>, Vec<Box<RawValue>>) =
-        batch.into_iter().map(|message| (message.kind, message.json)).unzip();
+    let (mut kinds, mut messages, mut unsent) = (Vec::new(), Vec::new(), Vec::new());
+    for message in batch {
+        kinds.push(message.kind);
+        messages.push(message.json);
+        unsent.push(message.unsent);
+    }
     let run = peers.book().table.run_of(to);
     let result = match peers.url_of(to).zip(run) {
         None => PeerResult::Unreachable,
@@ -135,7 +170,7 @@ async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaph
             }
         }
     };
-    drop(permit);
+    drop((permit, unsent));
     for kind in kinds {
         hub.metrics.peer_message(kind, result);
     }

@@ -56,7 +56,7 @@ use tokio::time::Instant;
 use troubles::Troubles;
 use wire::{Goodbye, Taken};
 
-/// How long all goodbyes may take together.
+/// How long all goodbyes may take together; before them, the last words as long again.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The peers of this hub.
@@ -167,8 +167,17 @@ impl Peers {
         Millis(self.started.elapsed().as_millis() as u64)
     }
 
-    /// Says goodbye to every peer, bounded in time: a second.
+    /// Says goodbye to every peer, bounded in time: a second. What was said before arrives before it (as long
+    /// again at most): a hub that said goodbye is not listened to any more.
     pub async fn goodbye(&self) {
+        let links: Vec<Arc<Link>> = {
+            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.values().cloned().collect()
+        };
+        let last_words = futures_util::future::join_all(links.iter().map(|link| link.all_sent()));
+        if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
+            tracing::warn!("not every last word to the peers was taken before the goodbye");
+        }
         let to: Vec<(HubId, Uri)> = {
             let book = self.book();
             book.table

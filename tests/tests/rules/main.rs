@@ -76,12 +76,14 @@ const RULES: [Rule; 26] = [
         checks: &[
             "committed_is_repeated_until_live_is_in_and_the_data_is_kept_until_then",
             "data_that_nobody_confirmed_is_kept_for_a_limited_time_and_leaves_a_tombstone_that_shows_the_way",
+            "a_hub_that_ends_in_good_order_while_sessions_come_and_go_loses_none",
         ],
         mutants: &[
             "counting_a_committed_session_as_moved_is_caught",
             "a_committed_that_is_said_only_once_is_caught",
             "kept_data_that_resets_its_client_without_asking_the_others_is_caught",
             "a_session_that_counts_as_moved_before_it_is_live_is_caught",
+            "a_hub_that_ends_while_a_copy_of_it_waits_for_its_predecessor_is_caught",
         ],
     },
     Rule {

@@ -199,3 +199,24 @@ fn the_rest_is_parked_when_nobody_takes_it() {
     let report = fleet.run_to_end();
     assert_eq!((report.sessions.counts.parked, report.took_ms), (20, 505));
 }
+
+#[test]
+fn once_the_balancer_let_go_it_keeps_so_while_resumes_are_awaited_and_after_the_end() {
+    let mut fleet = Fleet::new(SHORT, 5, 0);
+    fleet.habit = Habit::Ignores;
+    fleet.pass(10);
+    fleet.tell(Event::PushAndParkRest);
+    fleet.pass(100);
+    assert_eq!(fleet.drain.phase(), Phase::Settling, "clients of pushed sessions are awaited at their successors");
+    assert!(fleet.drain.takes_along(), "who comes now goes at once");
+    fleet.tell(Event::Arrived { id: id(100), facts: Facts { connected: true, ..Facts::default() } });
+    fleet.pass(60);
+    assert_eq!(fleet.status().sessions.unwrap().moved, 6, "the newcomer was pushed like everybody else");
+    fleet.run_to_end();
+    assert!(fleet.drain.takes_along(), "that does not end with the drain");
+    fleet.tell(Event::Arrived { id: id(101), facts: Facts { connected: true, ..Facts::default() } });
+    fleet.pass(60);
+    assert_eq!(fleet.status().sessions.unwrap().moved, 7);
+    fleet.tell(Event::Cancel);
+    assert!(!fleet.drain.takes_along(), "but with a cancel");
+}

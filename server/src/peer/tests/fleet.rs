@@ -98,6 +98,23 @@ fn a_goodbye_is_taken_at_once_and_only_a_later_run_is_met_again() {
 }
 
 #[test]
+fn what_a_hub_says_before_its_goodbye_is_heard_before_it() {
+    const SESSIONS: u128 = 300;
+    let stage = Stage::new();
+    let (a, b) = pair(&stage);
+    let cells: Vec<_> = (1..=SESSIONS).map(|id| a.session(id)).collect();
+    b.wait(async {
+        for id in 1..=SESSIONS {
+            b.hub.peers.say(a.hub.id, PeerMessage::Replaced { session: SessionId(id) });
+        }
+        b.hub.peers.goodbye().await;
+    });
+    let owned = cells.iter().filter(|cell| cell.lock().session.is_owner()).count();
+    assert_eq!(owned, 0, "of {SESSIONS} sessions that b said were replaced");
+    assert!(a.hub.peers.is_forgotten(b.hub.id));
+}
+
+#[test]
 fn what_a_hub_is_doing_is_known_to_its_peers_soon_and_decides_who_may_take_sessions() {
     let stage = Stage::new();
     let (a, b) = pair(&stage);
