@@ -81,7 +81,8 @@ impl From<ClusterKeysError> for RunError {
 /// See [`RunError`]; nothing was served then.
 pub fn run(config: Config) -> Result<(), RunError> {
     telemetry::init_logs(config.log_format, &config.log_level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(memory::give_back).build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(|| _ = memory::give_back()).build()?;
     runtime.block_on(serve(config))
 }
 

@@ -61,7 +61,8 @@ pub async fn park_everything(hub: &Arc<Hub>) -> StaysParked<'_> {
     let mut looks = 0;
     loop {
         let (owned, waiting) = still_here(hub);
-        let waits = waiting && began.elapsed() < LAST_WORDS_LIMIT;
+        // What is just beginning waits for its app, which has its own limit; then it is parked, too.
+        let waits = (waiting && began.elapsed() < LAST_WORDS_LIMIT) || hub.beginning() > 0;
         looks = if owned.is_empty() && !waits { looks + 1 } else { 0 };
         // A snapshot that was taken in just before nothing was taken in any more is seen by the second look.
         if looks == 2 || began.elapsed() > PARK_LIMIT {

@@ -262,12 +262,12 @@ impl Hub {
     /// Whether this process has parked its sessions and waits to be replaced: it answers every hello
     /// `retry` and takes nothing up, until it serves again.
     pub fn is_parked_for_good(&self) -> bool {
-        self.parked_for_good.load(Ordering::Acquire)
+        self.parked_for_good.load(Ordering::SeqCst)
     }
 
     /// See [`Hub::is_parked_for_good`].
     pub fn set_parked_for_good(&self, parked: bool) {
-        self.parked_for_good.store(parked, Ordering::Release);
+        self.parked_for_good.store(parked, Ordering::SeqCst);
     }
 
     /// Whether one more session may begin here.
@@ -281,6 +281,17 @@ impl Hub {
         let beginning = self.beginning.fetch_add(1, Ordering::SeqCst) + 1;
         let room = Room(&self.beginning);
         (self.session_count() + beginning <= self.config.limits.sessions).then_some(room)
+    }
+
+    /// For a session in the place of another.
+    pub fn room_in_any_case(&self) -> Room<'_> {
+        self.beginning.fetch_add(1, Ordering::SeqCst);
+        Room(&self.beginning)
+    }
+
+    /// How many sessions are just beginning.
+    pub fn beginning(&self) -> u64 {
+        self.beginning.load(Ordering::SeqCst)
     }
 
     /// How many sessions there are: cells that are not tombstones.

@@ -89,12 +89,11 @@ fn refuse_auth(hub: &Hub, conn: &Conn, error: &AuthError) {
 }
 
 async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello, identity: Identity) {
-    if hub.is_parked_for_good() {
-        // The next process on this data directory will serve it.
-        hub.retry(conn.id, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
+    let room = hub.room_for_a_session();
+    if is_too_late(hub, conn) {
         return;
     }
-    let Some(_room) = hub.room_for_a_session() else {
+    let Some(_room) = room else {
         hub.metrics.rejected.of(Rejected::Sessions).increment(1);
         hub.peers.turned_away();
         hub.retry(conn.id, FULL_RETRY_MS, "full");
@@ -104,6 +103,17 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
     let mut record = Record::new(Epoch(1), profile(request, hello, identity));
     record.channels = channels;
     start(hub, conn, record, Opening::New).await;
+}
+
+/// Whether no session begins here any more; says so. To be asked by whoever has a [`Room`](crate::hub::Room)
+/// already: a hub that ends waits for those.
+fn is_too_late(hub: &Hub, conn: &Conn) -> bool {
+    let too_late = hub.is_parked_for_good();
+    if too_late {
+        // The next process on this data directory will serve it, or another hub.
+        hub.retry(conn.id, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
+    }
+    too_late
 }
 
 /// Starts a new session under a new id: first the app (it has a say in the subprotocol), then the welcome.
@@ -147,6 +157,10 @@ pub async fn reset(
     why: &'static str,
     record: Option<Box<Record<Message>>>,
 ) {
+    let _room = hub.room_in_any_case();
+    if is_too_late(hub, conn) {
+        return;
+    }
     tracing::warn!(session = %replaces, why, "session reset: its client and its app are told");
     hub.metrics.resets.increment(1);
     hub.replaced(replaces);

@@ -29,7 +29,7 @@ use std::ops::Range;
 const SEEDS: Range<u64> = 1_000..1_200;
 
 /// Seeds that failed once, for reasons that are mended; each with what it had found.
-const FAILED_ONCE: [(u64, &str); 7] = [
+const FAILED_ONCE: [(u64, &str); 8] = [
     (1, "a connection whose session was frozen spun over an ack that had come due"),
     (9, "a client whose session died with its hub was turned away instead of reset, though it had shown who it is"),
     (141, "a session that went back was given a fleet-wide message twice; a slow reader with an ack due spun its hub"),
@@ -40,6 +40,10 @@ const FAILED_ONCE: [(u64, &str); 7] = [
          came back from a hub that never had it",
     ),
     (793_059_161, "a hub that was ending said goodbye while a session came back to it, and its peers took it for lost"),
+    (
+        795_583_897,
+        "a session began, in the place of a lost one, at a hub that had parked everybody and was about to go",
+    ),
     (5009, "a gap by a short ring was told where the stream ends, and the client could not follow it"),
 ];
 
