@@ -9,6 +9,10 @@
 
 # One place for what is built, whatever the environment says: scripts look for programs there.
 export CARGO_TARGET_DIR := $(CURDIR)/target
+# What cargo notes for the next build costs a first one half a minute; it is left out until somebody builds by hand.
+ifeq ($(wildcard target/debug/incremental/*),)
+export CARGO_INCREMENTAL ?= 0
+endif
 # The same for npm's and cargo's own talk.
 export npm_config_fund := false
 export npm_config_audit := false

@@ -1,7 +1,7 @@
 // Runs all checks and tests, shows what they say, and adds them up. The last line on stdout is
 // "N passed, N failed"; the exit code is 0 only if nothing failed and every step could run.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,6 +19,13 @@ const LINE_MAX = 400;
 const COLOUR = process.stdout.isTTY && !process.env.NO_COLOR;
 
 /**
+ * Test programs that mostly wait, for hubs as processes of their own: more of their tests run side by side than there
+ * are processors. All others keep the processors busy, or measure times.
+ */
+const WAITING = ["balancer", "bulk", "cancel", "faults", "killed", "one_hub", "ten_failures", "trigger", "two_hubs"];
+const WAITING_SIDE_BY_SIDE = 4;
+
+/**
  * What to run, in this order. `count` reads the runner's own summaries; a step without it is one
  * check, which passes or fails as a whole.
  */
@@ -29,7 +36,13 @@ const STEPS = [
   { name: "SDK: strict TypeScript, tests", run: ["npm", "test", "--silent"], in: "client-sdk-js", count: nodeTest },
   // Programs and tests at once: `build` alone would compile some crates again, with other features.
   { name: "build", run: ["cargo", "test", "--workspace", "--no-run", "--locked"] },
-  { name: "Rust tests", run: ["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], count: cargoTest },
+  { name: "Rust tests", run: rustTests(["--lib", "--bins", ...named((name) => !WAITING.includes(name))]), count: cargoTest },
+  { name: "Rust tests of documentation", run: rustTests(["--doc"]), count: cargoTest },
+  {
+    name: "Rust tests that wait",
+    run: [...rustTests(named((name) => WAITING.includes(name))), "--", `--test-threads=${WAITING_SIDE_BY_SIDE}`],
+    count: cargoTest,
+  },
   {
     name: "browser tests",
     run: ["node", "--test", "--test-concurrency=1", ...browserTests()],
@@ -37,6 +50,21 @@ const STEPS = [
     count: nodeTest,
   },
 ];
+
+function rustTests(which) {
+  return ["cargo", "test", "--workspace", "--locked", "--no-fail-fast", ...which];
+}
+
+/** All test programs of the workspace that are wanted, as options of `cargo test`. */
+function named(isWanted) {
+  const metadata = execFileSync("cargo", ["metadata", "--no-deps", "--locked", "--format-version", "1"], { cwd: ROOT, encoding: "utf8" });
+  const targets = JSON.parse(metadata).packages.flatMap((its) => its.targets).filter((target) => target.kind.includes("test"));
+  const names = new Set(targets.map((target) => target.name));
+  for (const name of WAITING) {
+    if (!names.has(name)) throw new Error(`WAITING names the test program "${name}", which does not exist`);
+  }
+  return [...names].filter(isWanted).sort().flatMap((name) => ["--test", name]);
+}
 
 function browserTests() {
   const directory = "tests/browser";
