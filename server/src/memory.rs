@@ -40,6 +40,14 @@ pub(crate) fn give_back() -> bool {
     true
 }
 
+/// Lets a round begin in time although nothing happens: what a burst left is given back a second after it.
+pub(crate) async fn begin_rounds() {
+    let mut round = tokio::time::interval(ROUND);
+    loop {
+        round.tick().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,16 +72,11 @@ mod tests {
         let runtime = builder.worker_threads(WORKERS).enable_all().on_thread_park(note).build().expect("a runtime");
         let began = Instant::now();
         let all_looked = || looks.lock().expect("whole").values().filter(|looks| **looks >= 3).count() == WORKERS;
-        let ticks = runtime.spawn(async {
-            let mut tick = tokio::time::interval(ROUND / 4);
-            loop {
-                tick.tick().await;
-            }
-        });
+        let rounds = runtime.spawn(begin_rounds());
         while !all_looked() {
             assert!(began.elapsed() < PATIENCE, "looks by thread after {PATIENCE:?}: {looks:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        ticks.abort();
+        rounds.abort();
     }
 }

@@ -114,6 +114,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         store,
         config,
     };
+    tokio::spawn(memory::begin_rounds());
     let mut signals = Signals::new()?;
     let (public, private) = (start.public.local_addr()?, start.private.local_addr()?);
     let hub = start.run()?;

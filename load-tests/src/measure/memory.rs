@@ -5,10 +5,12 @@ use tokio::time::sleep;
 
 /// Memory counts as settled when it moved by less than this part between two looks.
 const SETTLED_PART: u64 = 500;
+/// … so often in a row: allocators give memory back by timers of their own, of a second or so.
+const SETTLED_LOOKS: u32 = 5;
 
 /// Between two looks, and how many looks at most.
 const LOOK: Duration = Duration::from_millis(500);
-const LOOKS_MAX: u32 = 20;
+const LOOKS_MAX: u32 = 40;
 
 /// The proportional set size in a text of `/proc/PID/smaps_rollup`, in bytes.
 fn pss_in(text: &str) -> Option<u64> {
@@ -36,11 +38,12 @@ pub(crate) fn pss_bytes(pids: &[u32]) -> Result<u64, String> {
 /// # Errors
 /// As [`pss_bytes`].
 pub(crate) async fn settled_pss(pids: &[u32]) -> Result<u64, String> {
-    let mut last = pss_bytes(pids)?;
+    let (mut last, mut quiet) = (pss_bytes(pids)?, 0);
     for _ in 0..LOOKS_MAX {
         sleep(LOOK).await;
         let now = pss_bytes(pids)?;
-        if now.abs_diff(last) <= last / SETTLED_PART {
+        quiet = if now.abs_diff(last) <= last / SETTLED_PART { quiet + 1 } else { 0 };
+        if quiet == SETTLED_LOOKS {
             return Ok(now);
         }
         last = now;
