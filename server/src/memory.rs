@@ -3,7 +3,8 @@
 //! After a burst (a broadcast to many, a hundred messages to each) most of what was allocated is free again, but
 //! its pages belong to threads that may allocate nothing for a long time. So each worker looks over its own heap
 //! now and then, in the moment when it has nothing else to do; mimalloc recommends this for just this case. A worker
-//! that sleeps is woken for it by the one that looked before it.
+//! that sleeps is woken for it by the one that looked before it. Of more than two a round may not reach all, for the
+//! runtime wakes whoever fell asleep last; the others look when they have something to do.
 
 use std::cell::Cell;
 use std::sync::LazyLock;

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 /// Memory counts as settled when it moved by less than this part between two looks.
 const SETTLED_PART: u64 = 500;
 /// … so often in a row: allocators give memory back by timers of their own, of a second or so.
-const SETTLED_LOOKS: u32 = 5;
+const SETTLED_LOOKS: u32 = 3;
 
 /// Between two looks, and how many looks at most.
 const LOOK: Duration = Duration::from_millis(500);

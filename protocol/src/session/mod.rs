@@ -269,6 +269,7 @@ impl<M: Payload> Session<M> {
             Event::Peer { from, message } => self.on_peer(from, message, out),
             Event::Copied { waiting, handover, record } => self.on_copied(waiting, handover, record, out),
             Event::PeerGone { hub } => self.on_peer_gone(hub, out),
+            Event::AskAgain => self.on_ask_again(out),
             Event::Fired(timer) => self.on_fired(timer, out),
         }
     }

@@ -60,6 +60,14 @@ impl<M: Payload> Session<M> {
         out.push(Action::Say(handover.from, PeerMessage::Held { session: self.id, handover }));
     }
 
+    /// `held` says that the copy is here, however often: the predecessor answers `committed` or `aborted`, one of
+    /// which may have been lost.
+    pub(super) fn on_ask_again(&self, out: &mut Vec<Action<M>>) {
+        if let State::Copy { handover, predecessor_gone: false, .. } = &self.state {
+            out.push(Action::Say(handover.from, PeerMessage::Held { session: self.id, handover: *handover }));
+        }
+    }
+
     /// A difference whose bulk is not here, or does not fit; the driver makes a snapshot of every other.
     pub(super) fn on_difference(&mut self, handover: Handover, out: &mut Vec<Action<M>>) {
         let answer = match &self.state {

@@ -97,6 +97,9 @@ pub enum Event<M> {
         /// Which.
         hub: HubId,
     },
+    /// This hub would like to end, and the session may not yet ([`Session::may_end`](super::Session::may_end)):
+    /// a copy asks its predecessor once more what became of the handover.
+    AskAgain,
     /// A timer of [`Action::Arm`].
     Fired(Timer),
 }

@@ -178,7 +178,7 @@ pub fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
         Stage::Resting if !tells => return false,
         Stage::Resting => {
             side.events.push(&mut inner.session, Kind::Moving);
-            side.stage = Stage::Settling { until, then };
+            side.stage = Stage::Settling { until, put_off: false, then };
             link::start(hub, cell, side, None);
         }
         Stage::Binding { .. } | Stage::Open => {
@@ -188,7 +188,7 @@ pub fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
             if tells && knows {
                 side.events.push(&mut inner.session, Kind::Moving);
             }
-            side.stage = Stage::Settling { until, then };
+            side.stage = Stage::Settling { until, put_off: false, then };
         }
         // It thawed and froze again before the app was done: what runs is as good for this freeze.
         Stage::Settling { then: next, .. } => *next = then,

@@ -8,10 +8,14 @@ use super::socket::on_the_wire;
 use crate::hub::act;
 use crate::hub::cell::Inner;
 use crate::hub::conn::{self, Order};
+use std::time::Duration;
 use tidegate_protocol::close;
 use tidegate_protocol::frame::ServerFrame;
 use tidegate_protocol::session::{Event, Left, Link, State};
 use tokio::time::Instant;
+
+/// A hub that wakes up so long after it meant to has stood still (stopped, or starved of processor time).
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// What the loop does with the plan.
 pub(super) enum Turn {
@@ -46,7 +50,7 @@ impl Work {
             Stage::Resting => Turn::Done,
             Stage::Binding { resumed } => self.plan_binding(&mut inner, resumed),
             Stage::Open => self.plan_open(&mut inner),
-            Stage::Settling { until, then } => self.plan_settling(&mut inner, until, then),
+            Stage::Settling { until, put_off, then } => self.plan_settling(&mut inner, until, put_off, then),
             Stage::Ending { code, reason } => self.plan_ending(&mut inner, code, reason),
         }
     }
@@ -98,13 +102,20 @@ impl Work {
         }
     }
 
-    fn plan_settling(&mut self, inner: &mut Inner, until: Instant, then: Then) -> Turn {
+    fn plan_settling(&mut self, inner: &mut Inner, until: Instant, put_off: bool, then: Then) -> Turn {
         self.dial = None;
         self.number_held(inner, true);
         self.may_read = true;
         let Some((side, _)) = self.mine(inner) else { return Turn::Leave };
         let done = self.socket.is_none() && !side.events.owes_moving();
-        if done || Instant::now() >= until {
+        let now = Instant::now();
+        if !done && !put_off && now >= until + STANDSTILL {
+            // The time is the app's. What it said meanwhile lies unread in its socket.
+            let until = now + Duration::from_millis(self.hub.config.limits.app_moving_ms);
+            side.stage = Stage::Settling { until, put_off: true, then };
+            return Turn::Again;
+        }
+        if done || now >= until {
             if !done {
                 tracing::warn!(session = %self.cell.id, "the app did not finish in time: its session moves with the state it had");
             }

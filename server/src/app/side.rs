@@ -35,6 +35,8 @@ pub(super) enum Stage {
     Settling {
         /// When it is over, come what may.
         until: Instant,
+        /// Whether it was put off, because the hub itself had stood still. That is done once.
+        put_off: bool,
         /// What comes then.
         then: Then,
     },

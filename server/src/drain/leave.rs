@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time kept, at the end of `--stop-deadline`, for the disk.
 const PARK_RESERVE_MS: u64 = 2_000;
+/// How often copies ask their predecessors what became of them meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long the last words of handovers are waited for after that: a freeze's limit, and `committed` repeated.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 /// How long parking everything may take.
@@ -34,7 +36,9 @@ pub async fn leave(hub: &Arc<Hub>) -> StaysParked<'_> {
     let until = Instant::now() + Duration::from_millis(drain_ms);
     match hub.drain.start(hub, &request, None) {
         Ok(_) => {
+            let mut asking = Asking::from_now();
             while Instant::now() < until && !is_over(hub) {
+                asking.go_on(hub);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -57,7 +61,7 @@ pub async fn park_everything(hub: &Arc<Hub>) -> StaysParked<'_> {
     hub.set_parked_for_good(true);
     // Who is being taken up at this moment is parked with the others.
     let stays = hub.stop_taking_up().await;
-    let began = Instant::now();
+    let (began, mut asking) = (Instant::now(), Asking::from_now());
     let mut looks = 0;
     loop {
         let (owned, waiting) = still_here(hub);
@@ -71,7 +75,32 @@ pub async fn park_everything(hub: &Arc<Hub>) -> StaysParked<'_> {
         for cell in owned {
             cell.feed(hub, Event::Park);
         }
+        asking.go_on(hub);
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Copies that hear nothing ask again, now and then: else a lost `aborted` would hold up the end.
+struct Asking {
+    next_at: Instant,
+}
+
+impl Asking {
+    fn from_now() -> Self {
+        Self { next_at: Instant::now() + ASK_EVERY }
+    }
+
+    fn go_on(&mut self, hub: &Arc<Hub>) {
+        if Instant::now() < self.next_at {
+            return;
+        }
+        *self = Self::from_now();
+        for cell in hub.all_cells() {
+            let is_copy = matches!(cell.lock().session.state(), State::Copy { .. });
+            if is_copy {
+                cell.feed(hub, Event::AskAgain);
+            }
+        }
     }
 }
 

@@ -215,6 +215,7 @@ fn changes_owner(event: &Event<Message>) -> bool {
         | Event::End(_)
         | Event::Taken
         | Event::Settled
+        | Event::AskAgain
         | Event::Written => false,
         Event::Orphaned { .. }
         | Event::Push { .. }

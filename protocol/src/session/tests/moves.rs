@@ -77,6 +77,28 @@ fn committed_is_repeated_until_live_is_in_and_the_data_is_kept_until_then() {
 }
 
 #[test]
+fn a_hub_that_would_end_asks_what_became_of_a_copy_and_may_end_once_it_knows() {
+    for lost in ["aborted", "committed"] {
+        let mut pair = Pair::new();
+        pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
+        pair.deliver(None);
+        assert!(!pair.b.may_end(), "a copy: its owner may have committed it");
+        if lost == "aborted" {
+            pair.at(A, Event::Fired(Timer::Freeze(Generation(2))));
+        } else {
+            pair.deliver(None);
+        }
+        pair.net.clear();
+        let actions = pair.at(B, Event::AskAgain);
+        assert!(says(&actions, "held"), "{actions:?}");
+        pair.settle(None);
+        assert_eq!((pair.a.is_owner(), pair.b.is_owner()), (lost == "aborted", lost == "committed"));
+        assert_eq!(pair.b.may_end(), lost == "aborted", "an owner must hand it on first");
+        assert_eq!(pair.at(B, Event::AskAgain), [], "there is nothing to ask");
+    }
+}
+
+#[test]
 fn a_second_committed_is_answered_live_again_whatever_came_of_the_session_since() {
     let mut pair = Pair::moved();
     let committed = PeerMessage::Committed { session: S, handover: handover(2) };

@@ -109,6 +109,22 @@ async fn an_app_that_is_slow_to_move_delays_its_session_up_to_the_limit_and_keep
 }
 
 #[tokio::test]
+async fn a_hub_that_stood_still_hears_what_its_app_said_meanwhile_and_does_not_hold_the_time_against_it() {
+    let (mut app, guest, mut dialled, _dir) = with_events(&["--limit-app-moving-time", "150ms"]).await;
+    guest.freezes();
+    let moving = app.posted("moving").await;
+    dialled.says("while it stands still").await;
+    // The standstill itself: hub and app are tasks of this very thread.
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(dialled.reads_close().await.0, 1012);
+    moving.answer(200, b"state");
+    assert!(dialled.socket.next().await.is_none_or(|end| end.is_err()), "the hub reads to the end");
+    until("the app has settled", || guest.is_settled()).await;
+    assert_eq!(guest.record().outbox.end().0, 1, "what the app said is numbered");
+    assert_eq!(guest.record().state, b"state");
+}
+
+#[tokio::test]
 async fn an_app_that_never_closes_its_socket_delays_its_session_up_to_the_limit() {
     let (mut app, guest, dialled, _dir) = with_events(&["--limit-app-moving-time", "150ms"]).await;
     guest.freezes();
