@@ -1,8 +1,9 @@
 //! A plain balancer in front of hubs: the real programs, as Debian ships them.
 
+use crate::ports::free_address;
 use crate::program::{Program, Signal};
 use crate::wait::{wait_until, within};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -52,7 +53,7 @@ impl Balancer {
     pub async fn start(kind: Kind, rule: Rule, hubs: &[SocketAddr]) -> Self {
         let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory for a balancer: {error}"));
         for _ in 0..PORTS_TRIED {
-            let address = free_port();
+            let address = free_address();
             write(&kind.config_file(directory.path()), &kind.config(rule, directory.path(), address, hubs, None));
             let program = kind.launch(directory.path());
             if listens(&program, address).await {
@@ -193,12 +194,6 @@ async fn runtime(directory: &Path, order: &str) -> String {
     };
     let said = within("an answer of HAProxy's runtime socket", asked).await;
     said.unwrap_or_else(|error| panic!("HAProxy's runtime socket does not answer: {error}"))
-}
-
-/// A port that is free now: the balancers cannot be told to take any and say which.
-fn free_port() -> SocketAddr {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    bound.unwrap_or_else(|error| panic!("no port for a balancer: {error}"))
 }
 
 /// Whether it came to listen; not when it ended, because somebody else has the port by now.

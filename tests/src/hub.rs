@@ -1,16 +1,20 @@
 //! A hub as a process, and what it is started with.
 
+use crate::ports::free_address;
 use crate::private::Private;
 use crate::program::{Exit, Program, Signal};
 use crate::wait::wait_until;
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tidegate_protocol::control::{DrainStatus, SessionInfo};
+
+/// Any port of loopback.
+const ANY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// A cluster key for the hubs of one test.
 pub fn cluster_key() -> &'static str {
@@ -36,12 +40,11 @@ impl Setup {
     /// When there is no room for its directory.
     pub fn new(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory for hub {name}: {error}"));
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let setup = Self {
             name: format!("hub {name}"),
             directory: Arc::new(directory),
-            public: any,
-            private: any,
+            public: ANY,
+            private: ANY,
             args: Vec::new(),
             env: Vec::new(),
         };
@@ -134,7 +137,9 @@ impl Setup {
     /// All arguments, for starts that are meant to fail.
     pub fn args(&self) -> Vec<String> {
         let mut args: Vec<String> = ["serve", "--public"].map(str::to_owned).into();
-        args.extend([self.public.to_string(), "--private".to_owned(), self.private.to_string()]);
+        // "Any port" is one that the process after this one gets again, whatever happens in between.
+        let settled = |address: SocketAddr| if address == ANY { free_address() } else { address };
+        args.extend([settled(self.public).to_string(), "--private".to_owned(), settled(self.private).to_string()]);
         args.extend(["--data-dir".to_owned(), self.data_dir().display().to_string()]);
         args.extend(self.args.iter().cloned());
         args

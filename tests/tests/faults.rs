@@ -5,12 +5,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use tidegate_protocol::client::Report;
 use tidegate_protocol::control::{DrainReport, Phase};
 use tidegate_tests::{
     Client, Hub, Loss, Manner, Owners, Pair, Relay, Seen, Setup, Signal, acquainted, at_once, connect_all, drain,
-    report, unheard, wait_until,
+    free_address, report, unheard, wait_until,
 };
 
 /// Cases of a table that run at a time.
@@ -244,11 +244,6 @@ async fn moved_at_least(hub: &Hub, count: u64) {
         sessions.is_some_and(|counts| counts.moved >= count)
     };
     hub.wait_drain("some sessions have moved", |status| enough(status.sessions)).await;
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound listener has an address")
 }
 
 /// The sessions that a hub lists in this phase.

@@ -1,7 +1,7 @@
 //! Hubs together, as processes: tokens, pushes, fleet-wide messages and calls across hubs.
 
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tidegate_protocol::claim::CLAIM_MS;
@@ -11,7 +11,7 @@ use tidegate_protocol::control::SessionPhase;
 use tidegate_protocol::id::ResumeToken;
 use tidegate_tests::{
     AppSocket, Client, FakeApp, Heard, Hub, Kitchen, Pair, RawClient, Relay, Seen, Setup, acquainted, at_once,
-    connect_all, drain, report, unheard, wait_until,
+    connect_all, drain, free_address, report, unheard, wait_until,
 };
 use tokio_tungstenite::tungstenite::protocol::Message;
 
@@ -19,12 +19,6 @@ const SECRET: &str = "a key of the two-hub tests, long enough for HS256";
 /// Signed with [`SECRET`] by HS256, good until 2100: `sub` is ada, and bob.
 const ADA: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9._U150i4E5gSa-K0xIgS8arLV3U_jKFFADph3FDO4KJA";
 const BOB: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJib2IiLCJleHAiOjQxMDI0NDQ4MDB9.aLLXtkTkK7lypYA9PAWj00b4lDgzJcE6XWkKaIq4-QQ";
-
-/// A port that was free a moment ago, for hubs that must be told their own.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound listener has an address")
-}
 
 fn anywhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

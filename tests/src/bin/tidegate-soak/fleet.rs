@@ -2,10 +2,10 @@
 
 use crate::chance::Chance;
 use crate::tally::Tally;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidegate_tests::{Books, FakeApp, Hub, Owners, Private, Relay, Setup, acquainted};
+use tidegate_tests::{Books, FakeApp, Hub, Owners, Private, Relay, Setup, acquainted, free_address};
 
 /// How often owners are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
@@ -22,11 +22,6 @@ pub(crate) struct Fleet {
     pub(crate) books: Books,
     owners: Owners,
     _app: FakeApp,
-}
-
-fn free_address() -> SocketAddr {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    bound.unwrap_or_else(|error| panic!("loopback has a free port: {error}"))
 }
 
 impl Fleet {
