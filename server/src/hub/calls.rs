@@ -4,6 +4,7 @@
 use super::Hub;
 use super::cell::{Cell, Inner};
 use super::fan;
+use super::parking::Stored;
 use crate::message::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -145,7 +146,10 @@ impl Hub {
 
     fn try_here(self: &Arc<Self>, session: SessionId, call: &Call) -> Try {
         let Some(cell) = self.cell(session) else {
-            return if self.is_parked(session) { Try::TakeUp } else { Try::Nowhere };
+            return match self.stored(session) {
+                Stored::Parked | Stored::ComingUp => Try::TakeUp,
+                Stored::Lost | Stored::Not => Try::Nowhere,
+            };
         };
         let mut inner = cell.lock();
         match inner.session.place() {

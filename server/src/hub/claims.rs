@@ -3,9 +3,9 @@
 
 use super::Hub;
 use super::calls::CallError;
+use super::parking::Stored;
 use super::timers::Due;
 use crate::message::Message;
-use crate::store::RecordState;
 use crate::telemetry::Rejected;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -300,14 +300,14 @@ impl Hub {
             self.retry(conn, tidegate_protocol::session::RETRY_PARKED_MS, "parked");
             return false;
         }
-        match self.store.state(session) {
-            Some(RecordState::TakenUp) => {
+        match self.stored(session) {
+            Stored::Lost => {
                 let record = self.read_parked(session).await.map(|(_, record)| Box::new(record.after_reset()));
                 self.spawn_reset(conn, session, "taken_up_lost", record);
                 self.forget_parked(session).await;
                 false
             }
-            Some(RecordState::Parked) => match self.take_up(session).await {
+            Stored::Parked | Stored::ComingUp => match self.take_up(session).await {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::error!(%session, %error, "could not take up a parked session");
@@ -315,7 +315,7 @@ impl Hub {
                     false
                 }
             },
-            None => true,
+            Stored::Not => true,
         }
     }
 
@@ -334,11 +334,11 @@ impl Hub {
     pub(super) fn answer_locate(self: &Arc<Self>, from: HubId, session: SessionId, claim: ClaimId) {
         let knowledge = match self.cell(session) {
             Some(cell) => cell.lock().session.knowledge(),
-            None => match self.store.state(session) {
-                // Parked by an earlier process, not taken up yet: this hub owns it.
-                Some(RecordState::Parked) => Knowledge::Owner(Default::default()),
-                Some(RecordState::TakenUp) => Knowledge::Copy(Default::default()),
-                None => Knowledge::Unknown,
+            None => match self.stored(session) {
+                // Parked by an earlier process, not in memory yet: this hub owns it.
+                Stored::Parked | Stored::ComingUp => Knowledge::Owner(Default::default()),
+                Stored::Lost => Knowledge::Copy(Default::default()),
+                Stored::Not => Knowledge::Unknown,
             },
         };
         self.say(from, PeerMessage::Located { session, claim, knowledge });
@@ -348,9 +348,10 @@ impl Hub {
     pub(super) fn unknown_here(self: &Arc<Self>, from: HubId, session: SessionId, message: PeerMessage<Message>) {
         let hub = self.clone();
         tokio::spawn(async move {
-            match (&message, hub.store.state(session)) {
-                (PeerMessage::Replaced { .. }, Some(_)) => hub.forget_parked(session).await,
-                (PeerMessage::Claim { .. }, Some(RecordState::Parked)) => {
+            match (&message, hub.stored(session)) {
+                (PeerMessage::Replaced { .. }, Stored::Parked | Stored::Lost) => hub.forget_parked(session).await,
+                (PeerMessage::Claim { .. }, Stored::Parked | Stored::ComingUp)
+                | (PeerMessage::Replaced { .. }, Stored::ComingUp) => {
                     if let Err(error) = hub.take_up(session).await {
                         tracing::error!(%session, %error, "could not take up a parked session for a peer");
                         return;
@@ -359,7 +360,7 @@ impl Hub {
                         cell.feed(&hub, Event::Peer { from, message });
                     }
                 }
-                (PeerMessage::Claim { claim, .. }, Some(RecordState::TakenUp)) => {
+                (PeerMessage::Claim { claim, .. }, Stored::Lost) => {
                     if let Some((_, record)) = hub.read_parked(session).await {
                         hub.say(
                             from,

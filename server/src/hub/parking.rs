@@ -60,6 +60,23 @@ impl OnDisk<Message> {
     }
 }
 
+/// What the data directory knows of a session that is in no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Nothing.
+    Not,
+    /// This hub owns it, and may take it up.
+    Parked,
+    /// It is being taken up at this moment, or has just been: whoever waits for that finds it in memory.
+    ComingUp,
+    /// A process took it up and died with it.
+    Lost,
+}
+
+fn refused(why: String) -> CallError {
+    CallError::Busy { why, after_ms: 1_000 }
+}
+
 impl Hub {
     /// Writes a frozen session; the machine hears of the result.
     pub fn spawn_park(self: &Arc<Self>, cell: &Arc<Cell>, inner: &Inner) {
@@ -111,22 +128,46 @@ impl Hub {
         });
     }
 
-    /// Brings a parked session back into memory; it is synced as taken up before anybody can see it.
+    /// What the data directory knows of a session that was in no memory a moment ago.
+    pub(crate) fn stored(&self, session: SessionId) -> Stored {
+        match self.store.state(session) {
+            None => Stored::Not,
+            Some(RecordState::Parked) => Stored::Parked,
+            // In this order: whoever takes it up lets go of the lane when it is in memory.
+            Some(RecordState::TakenUp) => {
+                match self.lane(session).try_lock().is_err() || self.cell(session).is_some() {
+                    true => Stored::ComingUp,
+                    false => Stored::Lost,
+                }
+            }
+        }
+    }
+
+    /// One at a time per session; different sessions share the sync of the log.
+    fn lane(&self, session: SessionId) -> &tokio::sync::Mutex<()> {
+        &self.taking_up[(session.0 % TAKE_UP_LANES as u128) as usize]
+    }
+
+    /// Brings a parked session back into memory; it is synced as taken up before anybody can see it. Whoever gives
+    /// up waiting does not stop it: between the disk and the memory it would be lost.
     ///
     /// # Errors
     /// [`CallError::Busy`] when the disk refuses; the session stays parked.
     pub async fn take_up(self: &Arc<Self>, session: SessionId) -> Result<(), CallError> {
-        let refused = |why: String| CallError::Busy { why, after_ms: 1_000 };
-        // One at a time per session; different sessions share the sync of the log.
-        let lane = &self.taking_up[(session.0 % TAKE_UP_LANES as u128) as usize];
-        let _one_at_a_time = lane.lock().await;
-        let Some((fence, record)) = self.read_parked(session).await else {
-            return Err(refused("its parked record cannot be read".into()));
-        };
+        let hub = self.clone();
+        let taken_up = tokio::spawn(async move { hub.take_up_to_the_end(session).await });
+        taken_up.await.unwrap_or_else(|error| Err(refused(error.to_string())))
+    }
+
+    async fn take_up_to_the_end(self: &Arc<Self>, session: SessionId) -> Result<(), CallError> {
+        let _one_at_a_time = self.lane(session).lock().await;
         if self.store.state(session) == Some(RecordState::TakenUp) {
             // Somebody else was faster, or it is lost; either way the registry knows.
             return Ok(());
         }
+        let Some((fence, record)) = self.read_parked(session).await else {
+            return Err(refused("its parked record cannot be read".into()));
+        };
         fault::at(Step::BeforeTakenUpSync);
         self.store.taken_up(vec![session]).await.map_err(|error| refused(error.to_string()))?;
         fault::at(Step::AfterTakenUpSync);

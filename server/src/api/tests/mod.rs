@@ -7,6 +7,7 @@ mod drains;
 mod listener;
 mod publishing;
 mod sessions;
+mod taking_up;
 
 use super::router;
 use crate::app::App;

@@ -10,7 +10,7 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 /// Parks a session, and waits until it is on disk.
-async fn park(bench: &Bench, cell: &Arc<Cell>) {
+pub(super) async fn park(bench: &Bench, cell: &Arc<Cell>) {
     cell.feed(&bench.hub, Event::Park);
     let parked = async {
         while !(bench.hub.is_parked(cell.id) && matches!(cell.lock().session.state(), State::Parked { .. })) {
