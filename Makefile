@@ -64,6 +64,7 @@ release:
 bench: release
 	cargo build --release --locked -p tidegate-load-baseline
 	npm ci --silent --prefix load-tests/peers/ws
+	@load-tests/peers/uws/build.sh $(CARGO_TARGET_DIR)/release/tidegate-load-peer-uws
 	@load-tests/bench.sh
 
 sdk: setup-demo

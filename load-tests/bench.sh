@@ -46,9 +46,9 @@ run drain-unpaced drain --clients "$SESSIONS" --notice 2s --window 0s --rate 0.2
 run drain-unpaced-heavy drain --clients "$SESSIONS" --notice 2s --window 0s
 run drain-1000 drain --clients 1000 --notice 2s --window 0s
 run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s --rate 0.2 --push-rate 0.05
-# Beside peers that have one thread each (ws, nchan, HAProxy, nginx as started here), the hub and the axum hub have one too.
+# Beside peers that have one thread each (ws, uWebSockets, nchan, HAProxy, nginx as started here), the hub and the axum hub have one too.
 export TOKIO_WORKER_THREADS=1
-for peer in baseline ws nchan; do
+for peer in baseline ws uws nchan; do
     run "compare-idle-$peer" compare idle --peer "$peer" --pairs 3 -- --from 1000 --to 9000 --steps 4
     run "compare-connect-$peer" compare connect --peer "$peer" --pairs "$PAIRS" -- --count 9000
     run "compare-broadcast-$peer" compare broadcast --peer "$peer" --pairs "$PAIRS" -- --clients 9000

@@ -36,6 +36,7 @@ fn body() -> impl Strategy<Value = TokenBody> {
         hub: HubId(hub),
         generation: Generation(generation),
         expires_unix_ms,
+        user: None,
     })
 }
 
@@ -49,6 +50,7 @@ fn any_bit_flipped_in_a_token_is_refused_and_so_is_any_part_of_it() {
             hub: HubId(3),
             generation: Generation(4),
             expires_unix_ms: 1_000,
+            user: None,
         },
     );
     let token = mint.issue(&body).0;

@@ -25,6 +25,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         hub: HubId(1),
         generation: Generation(1),
         expires_unix_ms: u64::MAX,
+        user: None,
     };
     let changed = TokenMint::new(&keys()).issue(&body).0.replace(['A', 'B', 'C', 'D'], "E");
     inputs([&[0u8; 40][..], &[0xff; 40], &[1; 39], &[7; 60], changed.as_bytes(), b"not base64!", b""])

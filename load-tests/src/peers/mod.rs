@@ -15,6 +15,8 @@ pub(crate) enum Peer {
     Baseline,
     /// `ws` on Node (load-tests/peers/ws).
     Ws,
+    /// uWebSockets, bare C++ (load-tests/peers/uws).
+    Uws,
     /// nchan, a module of nginx.
     Nchan,
     /// HAProxy before an app; for what is relayed.
@@ -29,6 +31,7 @@ impl Peer {
         match self {
             Self::Baseline => "baseline",
             Self::Ws => "ws",
+            Self::Uws => "uws",
             Self::Nchan => "nchan",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
@@ -47,7 +50,7 @@ impl Peer {
     pub(crate) async fn start(self, peers_dir: &Path) -> Result<Server, String> {
         match self {
             Self::Baseline => {
-                let program = beside_us("tidegate-load-baseline")?;
+                let program = beside_us("tidegate-load-baseline", "cargo build --release -p tidegate-load-baseline")?;
                 ours("axum baseline", Started::program(&program, [], Vec::new()).await?).await
             }
             Self::Ws => {
@@ -58,6 +61,10 @@ impl Peer {
                 }
                 let script = directory.join("server.mjs");
                 ours("ws", Started::program(Path::new("node"), [script.into()], Vec::new()).await?).await
+            }
+            Self::Uws => {
+                let program = beside_us("tidegate-load-peer-uws", "load-tests/peers/uws/build.sh")?;
+                ours("uWebSockets", Started::program(&program, [], Vec::new()).await?).await
             }
             Self::Nchan => debian::nchan().await,
             Self::Haproxy => debian::haproxy().await,
@@ -81,11 +88,12 @@ async fn ours(name: &str, peer: Started) -> Result<Server, String> {
     })
 }
 
-fn beside_us(name: &str) -> Result<PathBuf, String> {
+/// A program in our own directory, or the command that builds it there.
+fn beside_us(name: &str, build: &str) -> Result<PathBuf, String> {
     let us = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
     let program = us.with_file_name(name);
     if program.exists() {
         return Ok(program);
     }
-    Err(format!("there is no {}: `cargo build --release -p tidegate-load-baseline` first", program.display()))
+    Err(format!("there is no {}: `{build}` first", program.display()))
 }

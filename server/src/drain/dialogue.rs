@@ -71,7 +71,7 @@ pub(super) fn order_move(hub: &Hub, drain: DrainId, inner: &mut Inner, to: Optio
     let Some(conn) = inner.conn.clone() else { return };
     let Some(serial) = inner.session.issue() else { return };
     // The token names this hub: it is the owner until the client arrives elsewhere.
-    let token = hub.token(inner.session.id(), serial, hub.id, inner.session.generation());
+    let token = hub.token(&inner.session, serial, hub.id, inner.session.generation());
     let url = to.and_then(|to| hub.peers.public_url(to));
     let dialogue = next_seq(inner, drain);
     dialogue.moved = true;

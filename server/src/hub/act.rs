@@ -9,6 +9,7 @@ use super::fan::Fan;
 use super::timers::Due;
 use crate::app;
 use crate::fault::{self, Step};
+use crate::keys::{TokenBody, UserTag};
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use tidegate_protocol::frame::{ServerFrame, Welcome, WireLimits};
 use tidegate_protocol::id::{ConnectionId, HubId, ResumeToken};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::{Generation, Offset};
-use tidegate_protocol::session::{Action, Event, Outcome, State, Timer};
+use tidegate_protocol::session::{Action, Event, Outcome, Session, State, Timer};
 
 /// Carries out actions in order; the machine may answer with more. `fan` is there for events that may
 /// change the owner ([`Cell::feed`] sees to that).
@@ -138,7 +139,7 @@ fn welcome(
     let record = inner.session.record()?;
     let frame = ServerFrame::Welcome(Welcome {
         session: cell.id,
-        token: hub.token(cell.id, serial, hub.id, generation),
+        token: hub.token(&inner.session, serial, hub.id, generation),
         epoch: record.epoch,
         generation,
         resumed,
@@ -194,7 +195,7 @@ fn last_move(hub: &Hub, inner: &mut Inner, conn: ConnectionId, serial: u32, to: 
     // Outside a drain the client roamed by its own will and needs no order.
     let Some(dialogue) = &mut inner.drain else { return };
     dialogue.seq += 1;
-    let token = hub.token(inner.session.id(), serial, to, generation);
+    let token = hub.token(&inner.session, serial, to, generation);
     let frame = ServerFrame::Move { drain: dialogue.drain, seq: dialogue.seq, token, url: hub.peers.public_url(to) };
     if let Some(conn) = hub.connection(conn) {
         conn.send(&frame);
@@ -269,18 +270,14 @@ fn follow_up(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) {
 
 impl Hub {
     /// A sealed token for a session.
-    pub fn token(
-        &self,
-        session: tidegate_protocol::id::SessionId,
-        serial: u32,
-        hub: HubId,
-        generation: Generation,
-    ) -> ResumeToken {
-        self.mint.issue(&crate::keys::TokenBody {
-            session,
+    pub fn token(&self, session: &Session<Message>, serial: u32, hub: HubId, generation: Generation) -> ResumeToken {
+        let user = session.record().and_then(|record| record.profile.user.as_deref());
+        self.mint.issue(&TokenBody {
+            session: session.id(),
             serial,
             hub,
             generation,
+            user: user.map(UserTag::of),
             expires_unix_ms: self.unix_ms() + crate::keys::TOKEN_LIFETIME_MS,
         })
     }

@@ -21,7 +21,7 @@ pub use cluster::{ClusterKeys, ClusterKeysError};
 pub use peer_auth::{PEER_AUTH_WINDOW_MS, PeerAuth, PeerAuthError, PeerNonce};
 pub use private_token::PrivateToken;
 pub use sealer::{SEAL_OVERHEAD_BYTES, Sealer};
-pub use token::{TOKEN_LEEWAY_MS, TOKEN_LIFETIME_MS, TokenBody, TokenError, TokenMint};
+pub use token::{TOKEN_LEEWAY_MS, TOKEN_LIFETIME_MS, TokenBody, TokenError, TokenMint, UserTag};
 
 /// Fills a buffer from the system's random source.
 pub fn fill_random(buffer: &mut [u8]) {

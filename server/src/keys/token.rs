@@ -1,6 +1,7 @@
 //! Resume tokens: what a client shows to come back. Sealed, so that nobody else can make or read one.
 
 use super::{ClusterKeys, Sealer};
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate_protocol::id::{HubId, ResumeToken, SessionId};
@@ -13,8 +14,8 @@ pub const TOKEN_LIFETIME_MS: u64 = 24 * 3600 * 1000;
 pub const TOKEN_LEEWAY_MS: u64 = 60_000;
 
 const PURPOSE: &str = "resume-token";
-const BODY_BYTES: usize = 16 + 4 + 8 + 4 + 8;
-/// Longest text that is looked at; ours have 108 characters.
+const BODY_BYTES: usize = 16 + 4 + 8 + 4 + 8 + UserTag::BYTES;
+/// Longest text that is looked at; ours have 108 characters, or 119 with a user.
 const TEXT_BYTES_MAX: usize = 512;
 
 /// What a token says. Hub and generation are hints where to look; serial and session count.
@@ -30,6 +31,26 @@ pub struct TokenBody {
     pub generation: Generation,
     /// When it expires, in milliseconds of the wall clock since 1970.
     pub expires_unix_ms: u64,
+    /// Whose session it is; absent: nobody's in particular.
+    pub user: Option<UserTag>,
+}
+
+/// Tells one user from another without being the name: the first eight bytes of its SHA-256. A token has no room
+/// for names, and a JWT that is shown beside it must be of the same user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserTag([u8; UserTag::BYTES]);
+
+impl UserTag {
+    const BYTES: usize = 8;
+    /// What stands for nobody where a later field follows.
+    const NOBODY: [u8; Self::BYTES] = [0; Self::BYTES];
+
+    /// The tag of this user.
+    pub fn of(user: &str) -> Self {
+        let mut tag = Self::NOBODY;
+        tag.copy_from_slice(&digest::digest(&digest::SHA256, user.as_bytes()).as_ref()[..Self::BYTES]);
+        Self(tag)
+    }
 }
 
 /// Why a token is not accepted. None of these shows the token.
@@ -47,6 +68,9 @@ pub enum TokenError {
         /// How long ago, leeway not counted.
         ago_ms: u64,
     },
+    /// Of a session of somebody else than who shows it.
+    #[error("the resume token is of another user's session than the JWT's `sub`: connect without it")]
+    OtherUser,
 }
 
 /// Issues and opens resume tokens.
@@ -89,6 +113,7 @@ fn encode(body: &TokenBody) -> Vec<u8> {
     bytes.extend(body.hub.0.to_be_bytes());
     bytes.extend(body.generation.0.to_be_bytes());
     bytes.extend(body.expires_unix_ms.to_be_bytes());
+    bytes.extend(body.user.iter().flat_map(|tag| tag.0));
     bytes
 }
 
@@ -98,13 +123,15 @@ fn decode(bytes: &[u8]) -> Option<TokenBody> {
     let (serial, rest) = rest.split_first_chunk()?;
     let (hub, rest) = rest.split_first_chunk()?;
     let (generation, rest) = rest.split_first_chunk()?;
-    let (expires, _later) = rest.split_first_chunk()?;
+    let (expires, later) = rest.split_first_chunk()?;
+    let tag = later.first_chunk().copied().filter(|tag| *tag != UserTag::NOBODY);
     Some(TokenBody {
         session: SessionId(u128::from_be_bytes(*session)),
         serial: u32::from_be_bytes(*serial),
         hub: HubId(u64::from_be_bytes(*hub)),
         generation: Generation(u32::from_be_bytes(*generation)),
         expires_unix_ms: u64::from_be_bytes(*expires),
+        user: tag.map(UserTag),
     })
 }
 
@@ -122,6 +149,7 @@ mod tests {
         hub: HubId(u64::MAX - 1),
         generation: Generation(3),
         expires_unix_ms: 1_000_000,
+        user: None,
     };
 
     #[test]
@@ -165,10 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_a_user_says_whose_it_is_and_not_the_name() {
+        let body = TokenBody { user: Some(UserTag::of("ann")), ..BODY };
+        let token = mint(b'a').issue(&body);
+        assert_eq!(mint(b'a').open(&token, 0), Ok(body));
+        assert_eq!(token.0.len(), 119);
+        assert!(UserTag::of("ann") != UserTag::of("bob"));
+    }
+
+    #[test]
     fn a_token_of_a_later_release_with_more_fields_is_read() {
         let mint = mint(b'a');
-        let longer = [encode(&BODY), b"more".to_vec()].concat();
-        let token = ResumeToken(URL_SAFE_NO_PAD.encode(mint.sealer.seal(PURPOSE, &longer)));
-        assert_eq!(mint.open(&token, 0), Ok(BODY));
+        let of_ann = TokenBody { user: Some(UserTag::of("ann")), ..BODY };
+        let nobody = [encode(&BODY), UserTag::NOBODY.to_vec()].concat();
+        for (plain, expected) in [(encode(&of_ann), of_ann), (nobody, BODY)] {
+            let longer = [plain, b"more".to_vec()].concat();
+            let token = ResumeToken(URL_SAFE_NO_PAD.encode(mint.sealer.seal(PURPOSE, &longer)));
+            assert_eq!(mint.open(&token, 0), Ok(expected));
+        }
     }
 }

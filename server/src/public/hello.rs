@@ -9,7 +9,7 @@ use crate::hub::Hub;
 use crate::hub::cell::Cell;
 use crate::hub::conn::{Conn, Order};
 use crate::hub::timers::Due;
-use crate::keys::TokenError;
+use crate::keys::{TokenError, UserTag};
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::sync::Arc;
@@ -44,6 +44,10 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
                     Some(Ok(identity)) => Some(identity),
                     None => (!hub.auth.is_needed()).then(Identity::default),
                 };
+                let shown = identity.as_ref().and_then(|identity| identity.user.as_deref());
+                if body.user.zip(shown).is_some_and(|(owner, shown)| owner != UserTag::of(shown)) {
+                    return refuse_token(hub, conn, TokenError::OtherUser);
+                }
                 let facts = HelloFacts {
                     serial: body.serial,
                     attempt: hello.attempt,
@@ -72,6 +76,7 @@ fn refuse_token(hub: &Hub, conn: &Conn, error: TokenError) {
     let (close, metric) = match error {
         TokenError::Malformed | TokenError::Forged => (Close::BadToken, Rejected::TokenForged),
         TokenError::Expired { .. } => (Close::TokenExpired, Rejected::TokenExpired),
+        TokenError::OtherUser => (Close::BadToken, Rejected::Unauthorized),
     };
     hub.metrics.rejected.of(metric).increment(1);
     conn.close(close, error.to_string());

@@ -111,3 +111,22 @@ async fn a_client_that_shows_who_it_is_is_reset_and_not_turned_away_when_its_ses
     assert_eq!(next.api.publish(&json!({"user": "ann"}), "still ann").await, 1);
     assert_eq!(client.expect_text().await, "still ann");
 }
+
+#[tokio::test]
+async fn a_resume_token_beside_the_jwt_of_another_user_opens_nothing_and_hurts_nobody() {
+    let hub = hub().await;
+    let of = |user: &str| jwt(SECRET, &json!({"sub": user, "exp": in_seconds(600), "iss": "tests"}));
+    let mut ann = with(&hub, &of("ann")).await;
+    let welcome = ann.expect("welcome").await;
+    let hello = |auth: String| json!({"type": "hello", "token": welcome["token"], "auth": auth, "try": 2, "old": "lost", "received": 0});
+    let mut bob = RawClient::open(&hub.url("/connect")).await;
+    bob.frame(&hello(of("bob"))).await;
+    let (code, why) = bob.closed().await;
+    assert_eq!(code, Some(4510), "{why}");
+    assert!(why.contains("another user") && why.contains("without it"), "{why}");
+    assert_eq!(hub.api.publish(&json!({"user": "ann"}), "for ann alone").await, 1);
+    assert_eq!(ann.expect_text().await, "for ann alone", "her connection went on");
+    let mut again = RawClient::open(&hub.url("/connect")).await;
+    again.frame(&hello(of("ann"))).await;
+    assert_eq!(again.expect("welcome").await["session"], welcome["session"], "her token is as good as before");
+}

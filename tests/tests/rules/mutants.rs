@@ -245,7 +245,7 @@ fn tokens_that_are_never_void_are_caught() {
 #[test]
 fn a_token_whose_expiry_is_not_looked_at_is_caught() {
     let mint = TokenMint::new(&ClusterKeys::from_secrets([vec![1; 32]]));
-    let body = TokenBody { session: S, serial: 1, hub: A, generation: Generation(1), expires_unix_ms: NOW };
+    let body = TokenBody { session: S, serial: 1, hub: A, generation: Generation(1), expires_unix_ms: NOW, user: None };
     let token = mint.issue(&body);
     let refuses = |clock: u64| mint.open(&token, clock).is_err();
     assert!(refuses(NOW + 3_600_000));
