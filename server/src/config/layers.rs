@@ -148,7 +148,8 @@ fn setting_error(error: &clap::Error, source: Source) -> Option<SettingError> {
     };
     let option = option_of(error).filter(|_| bad_value)?;
     let expected = match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(valid)) => format!("expected {}", valid.join(" or ")),
+        Some(ContextValue::Strings(valid)) if !valid.is_empty() => format!("expected {}", valid.join(" or ")),
+        _ if given.is_empty() => "it is empty: expected a value, or no such setting at all".into(),
         _ => std::error::Error::source(error).map_or_else(|| "expected a value".into(), ToString::to_string),
     };
     Some(SettingError { option, given: given.clone(), source, expected })

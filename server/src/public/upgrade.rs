@@ -5,6 +5,8 @@ use super::connection::{self, Request as Asked};
 use super::stream::Stream;
 use crate::hub::Hub;
 use crate::telemetry::Rejected;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -21,6 +23,8 @@ type Answer = Response<Full<Bytes>>;
 
 /// What a refused client should wait, in seconds.
 const RETRY_AFTER_S: &str = "2";
+/// What a client's key decodes to.
+const KEY_BYTES: usize = 16;
 /// Request headers that the app gets to see, and that move with the session.
 const HEADERS_KEPT: [&str; 6] =
     ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
@@ -42,10 +46,8 @@ pub(super) async fn answer(
     if let Some(obstacle) = obstacle(&hub, &request) {
         return Ok(refusal(&hub, obstacle));
     }
-    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    let Some(accept) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, "this upgrade has no Sec-WebSocket-Key"));
-    };
+    let accept = key(request.headers()).and_then(|key| HeaderValue::from_str(&derive_accept_key(key)).ok());
+    let Some(accept) = accept else { return Ok(refusal(&hub, Obstacle::Key)) };
     let asked = asked(&hub, &request, remote);
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -80,7 +82,15 @@ pub(super) fn accepted<B>(hub: &Hub, request: &Request<B>) -> Option<String> {
     if health(hub, request.uri().path()).is_some() || obstacle(hub, request).is_some() {
         return None;
     }
-    request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()))
+    key(request.headers()).map(derive_accept_key)
+}
+
+/// The client's key, if it is the base64 of 16 bytes (RFC 6455, 4.2.1).
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?.as_bytes();
+    // Room for a little more: a longer one is told from a right one by its length.
+    let mut nonce = [0; 24];
+    (STANDARD.decode_slice(key, &mut nonce) == Ok(KEY_BYTES)).then_some(key)
 }
 
 fn health(hub: &Hub, path: &str) -> Option<Answer> {
@@ -116,6 +126,7 @@ enum Obstacle {
     Elsewhere,
     NoUpgrade,
     Version,
+    Key,
     Subprotocol,
     Origin,
     Full,
@@ -135,6 +146,9 @@ fn obstacle<B>(hub: &Hub, request: &Request<B>) -> Option<Obstacle> {
     }
     if !has_token(headers, header::SEC_WEBSOCKET_VERSION, "13") {
         return Some(Obstacle::Version);
+    }
+    if key(headers).is_none() {
+        return Some(Obstacle::Key);
     }
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         return Some(Obstacle::Subprotocol);
@@ -164,6 +178,7 @@ fn refusal(hub: &Hub, obstacle: Obstacle) -> Answer {
             let sentence = "only Sec-WebSocket-Version: 13 is spoken here";
             with(refuse(StatusCode::BAD_REQUEST, sentence), header::SEC_WEBSOCKET_VERSION, "13")
         }
+        Obstacle::Key => refuse(StatusCode::BAD_REQUEST, "expected a Sec-WebSocket-Key of 16 bytes in base64"),
         Obstacle::Subprotocol => {
             count(Rejected::Subprotocol);
             let sentence =

@@ -284,11 +284,14 @@ fn read_small(path: &Path) -> Result<Option<String>, DataDirError> {
 }
 
 pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> Result<Option<String>, DataDirError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    // Looked at before it is opened: whoever opens a pipe waits for its other end.
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Err(DataDirError::Damaged { path: path.to_owned(), why: "expected a plain file".into() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(path, "open it")(error)),
-    };
+        Err(error) => return Err(io_error(path, "look at it")(error)),
+    }
+    let file = File::open(path).map_err(io_error(path, "open it"))?;
     let mut bytes = Vec::new();
     file.take(bytes_max).read_to_end(&mut bytes).map_err(io_error(path, "read it"))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))

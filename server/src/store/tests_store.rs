@@ -288,6 +288,18 @@ async fn a_secret_is_made_once_and_neither_it_nor_the_ids_are_overwritten_when_d
 }
 
 #[tokio::test]
+async fn a_pipe_in_the_place_of_the_id_is_named_and_not_waited_for() {
+    let temp = tempfile::tempdir().expect("a directory");
+    drop(dir(temp.path(), 1).await.expect("a free directory"));
+    let id = temp.path().join("hub-id");
+    fs::remove_file(&id).expect("it was there");
+    let made = rustix::fs::mkfifoat(rustix::fs::CWD, &id, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    made.expect("a pipe can be made");
+    let error = dir(temp.path(), 2).await.map(|_| ()).expect_err("no id is in there");
+    assert!(error.to_string().contains("hub-id is damaged: expected a plain file"), "{error}");
+}
+
+#[tokio::test]
 async fn what_may_be_somebody_elses_is_refused_and_its_mode_stays() {
     let temp = tempfile::tempdir().expect("a directory");
     let with_mode = |name: &str, mode: u32| {

@@ -36,6 +36,7 @@ async fn each_bad_flag_stops_the_start_and_says_what_would_be_right() {
             ["--peer", "10.0.0.1", "--cluster-key-file"],
         ),
         ("a flag that is misspelt", hub().flag("--sesion-ttl", "5s"), ["--sesion-ttl", "--session-ttl", ""]),
+        ("a file without a name", hub().flag("--peers-file", ""), ["--peers-file", "empty", "expected a value"]),
         ("an environment value", hub().env("TIDEGATE_SESSION_TTL", "soon"), ["TIDEGATE_SESSION_TTL", "soon", "15s"]),
     ];
     for (what, setup, words) in table {

@@ -28,6 +28,27 @@ async fn a_refused_upgrade_says_why_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn an_upgrade_whose_key_is_not_sixteen_bytes_in_base64_is_refused() {
+    let hub = Setup::new("A").start().await;
+    let public = Private::new(hub.public);
+    let rest = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "tidegate.v1"),
+    ];
+    let long = "A".repeat(400);
+    for key in [None, Some(""), Some("x"), Some("AAAAAAAAAAAAAAAAAAAA"), Some("AAAAAAAAAAAAAAAAAAAAAAAA"), Some(&long)]
+    {
+        let headers: Vec<(&str, &str)> =
+            rest.into_iter().chain(key.map(|key: &str| ("sec-websocket-key", key))).collect();
+        let answer = public.send(Method::GET, "/connect", &headers, "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{key:?}: {answer}");
+        assert!(String::from_utf8_lossy(&answer.body).contains("Sec-WebSocket-Key"), "{key:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn plain_requests_to_the_public_listener_are_told_what_it_is() {
     let hub = Setup::new("A").start().await;
     let public = Private::new(hub.public);
