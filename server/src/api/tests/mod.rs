@@ -5,6 +5,7 @@ mod admission;
 mod bad_input;
 mod drains;
 mod listener;
+mod page;
 mod publishing;
 mod sessions;
 mod taking_up;
