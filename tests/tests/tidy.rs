@@ -248,6 +248,11 @@ fn every_crate_follows_the_lints_of_the_workspace_and_public_items_are_documente
     let manifests = files(&root()).into_iter().filter(|path| path.file_name().is_some_and(|name| name == "Cargo.toml"));
     let mut without = Vec::new();
     for path in manifests.filter(|path| path.parent() != Some(root().as_path())) {
+        // A manifest may only bring the sources of something that is not Rust.
+        let beside = files(path.parent().expect("a file is in a directory"));
+        if !beside.iter().any(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+            continue;
+        }
         let manifest = fs::read_to_string(&path).expect("a manifest is text");
         if !manifest.contains("[lints]\nworkspace = true") {
             without.push(shown(&path));
