@@ -12,7 +12,9 @@ use crate::scenario::relay::RelayArgs;
 use crate::scenario::slow::SlowArgs;
 use crate::scenario::storm::StormArgs;
 use crate::target::TargetArgs;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::Uri;
 use std::time::Duration;
 
@@ -81,12 +83,12 @@ pub(crate) enum Scenario {
     #[command(long_about = IDLE_ABOUT, after_help = "Examples:\n  \
         tidegate-load idle --start target/release/tidegate --max-bytes 2048\n  \
         tidegate-load idle --start target/release/tidegate --after broadcast,burst,waves --idle-for 60s\n  \
-        tidegate-load idle --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --pid \"$(pidof tidegate)\" --to 5000")]
+        tidegate-load idle --hub ws://127.0.0.1:8080 --private http://127.0.0.1:8081 --pid \"$(pgrep -nx tidegate)\" --to 5000")]
     Idle(Thin<IdleArgs>),
     /// Open sessions; tell the cost of accepting one and how long a client waits.
     #[command(long_about = CONNECT_ABOUT, after_help = "Examples:\n  \
         tidegate-load connect --start target/release/tidegate --count 18000\n  \
-        tidegate-load connect --hub ws://127.0.0.1:8080 --pid \"$(pidof tidegate)\" --count 5000 --rate 1000")]
+        tidegate-load connect --hub ws://127.0.0.1:8080 --pid \"$(pgrep -nx tidegate)\" --rate 1000")]
     Connect(Thin<ConnectArgs>),
     /// Send one text to everybody, some rounds; tell the cost of a delivery and when it came.
     #[command(long_about = BROADCAST_ABOUT, after_help = "Examples:\n  \
@@ -112,7 +114,7 @@ pub(crate) enum Scenario {
     /// Send messages through the hub to an app that sends them back; tell cost and time.
     #[command(long_about = RELAY_ABOUT, after_help = "Examples:\n  \
         tidegate-load relay --start target/release/tidegate --echo-app --sessions 64\n  \
-        tidegate-load relay --hub ws://127.0.0.1:8080/echo --pid \"$(pidof tidegate)\" --rate 20000 --html relay.html")]
+        tidegate-load relay --hub ws://127.0.0.1:8080/echo --pid \"$(pgrep -nx tidegate)\" --rate 20000 --html relay.html")]
     Relay(Thin<RelayArgs>),
     /// Send numbered messages both ways through a drain; count every loss, duplicate and reordering.
     #[command(long_about = drain::ABOUT)]
@@ -130,6 +132,30 @@ pub(crate) enum Scenario {
     Generator,
 }
 
+/// No run is longer: what is more is a mistake in the unit.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Reads the command line.
+pub(crate) fn read() -> Cli {
+    let command = Cli::command();
+    let matches = command.get_matches();
+    if let Some(("drain", given)) = matches.subcommand()
+        && given.value_source("start") != Some(ValueSource::CommandLine)
+    {
+        // By themselves the options cannot say it: --app, which conflicts with --start, lifts what they require.
+        let only =
+            ["notice", "window", "drain_settle", "deadline", "max_in_flight", "talking", "push_rate", "start_arg"];
+        if let Some(odd) = only.iter().find(|name| given.value_source(name) == Some(ValueSource::CommandLine)) {
+            let option = odd.replace('_', "-");
+            let why = format!(
+                "--{option} is for drains that this tool starts itself (--start); here whoever starts the drain says it"
+            );
+            Cli::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
+    }
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// A number of sessions.
 pub(crate) fn sessions() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=200_000)
@@ -137,7 +163,22 @@ pub(crate) fn sessions() -> clap::builder::RangedI64ValueParser<u32> {
 
 /// Reads a duration.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; expected something like 30s or 1m30s"))
+    let time = humantime::parse_duration(text);
+    let time = time.map_err(|error| format!("{error}; expected something like 30s or 1m30s"))?;
+    if time > DURATION_MAX { Err("expected at most 7 days".to_owned()) } else { Ok(time) }
+}
+
+/// Reads a part in percent.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.0..=10_000.0).contains(&percent) => Ok(percent),
+        _ => Err("expected a number from 0 to 10000".to_owned()),
+    }
+}
+
+/// Reads a rate per second that may be none at all.
+pub(crate) fn rate_or_none(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { rate(text).map_err(|why| format!("{why}, or 0")) }
 }
 
 fn url(text: &str, scheme: &str) -> Result<Uri, String> {
@@ -180,7 +221,6 @@ pub(crate) fn with_path(url: &Uri, path: &'static str) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn error(line: &str) -> String {
         Cli::try_parse_from(line.split(' ')).expect_err("this line must be refused").to_string()

@@ -76,8 +76,12 @@ pub(crate) async fn measure(args: &CompareArgs, progress: &mut Progress) -> Resu
     if relayed && !args.peer.relays() {
         return Err(format!("--peer {} has no app behind it: compare relay with haproxy or nginx", args.peer.name()));
     }
+    understood(args)?;
+    // Whatever is missing for it is better told before the first of many runs.
+    args.peer.start(&args.peers_dir).await?.end().await;
     let (mut pairs, mut dropped) = (Vec::new(), Vec::new());
     for nth in 0..args.pairs {
+        progress.step(&format!("pair {} of {}", nth + 1, args.pairs));
         let ours_first = nth % 2 == 0;
         let mut both = BTreeMap::new();
         for ours in [ours_first, !ours_first] {
@@ -126,6 +130,19 @@ async fn play(args: &CompareArgs, server: &Server, progress: &mut Progress) -> R
     }
 }
 
+/// Whether the scenario understands its options.
+fn understood(args: &CompareArgs) -> Result<(), String> {
+    let read = match args.scenario {
+        Compared::Idle => options::<idle::IdleArgs>(&args.options).map(drop),
+        Compared::Connect => options::<connect::ConnectArgs>(&args.options).map(drop),
+        Compared::Broadcast => options::<broadcast::BroadcastArgs>(&args.options).map(drop),
+        Compared::Relay => options::<relay::RelayArgs>(&args.options).map(drop),
+    };
+    read.map_err(|why| {
+        format!("{why}\nBehind -- stand options of the scenario; --json, --html and the like stand before it.")
+    })
+}
+
 /// The options of a scenario, read as its own command line would.
 fn options<T: Args>(given: &[String]) -> Result<T, String> {
     #[derive(Parser)]
@@ -147,6 +164,7 @@ fn told(args: &CompareArgs, pairs: &[(Findings, Findings)], dropped: usize) -> F
         let values: Vec<(f64, f64)> = pairs
             .iter()
             .filter_map(|(ours, theirs)| ours.value(&figure.name).zip(theirs.value(&figure.name)))
+            .filter(|(_, theirs)| *theirs > 0.0)
             .collect();
         let Some(ratio) = paired(&values) else { continue };
         let what = format!(
@@ -165,6 +183,9 @@ fn told(args: &CompareArgs, pairs: &[(Findings, Findings)], dropped: usize) -> F
         let points = values.iter().enumerate().map(|(nth, (ours, theirs))| (nth as f64 + 1.0, ours / theirs)).collect();
         series.push(Series { name: figure.name.clone(), points });
     }
+    if !series.is_empty() {
+        series.push(Series { name: "as much as".to_owned(), points: vec![(0.0, 1.0), (pairs.len() as f64, 1.0)] });
+    }
     for (ours, theirs) in pairs {
         gates = gates.worst(&ours.gates).worst(&theirs.gates);
         gates.about = ours.gates.about;
@@ -178,11 +199,11 @@ fn told(args: &CompareArgs, pairs: &[(Findings, Findings)], dropped: usize) -> F
             title: format!("Ratio of each pair: Tidegate over {peer}"),
             x: "pair",
             y: "ratio",
-            scattered: false,
+            scattered: true,
             series,
         }],
         gates,
-        faults: pairs.iter().flat_map(|(ours, _)| ours.faults.clone()).collect(),
+        faults: pairs.iter().flat_map(|(ours, theirs)| ours.faults.iter().chain(&theirs.faults).cloned()).collect(),
         ..Findings::default()
     }
 }

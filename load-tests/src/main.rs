@@ -22,8 +22,8 @@ mod started;
 mod target;
 mod thin;
 
-use args::{Cli, Scenario, Thin};
-use clap::{Args, Parser};
+use args::{Scenario, Thin};
+use clap::Args;
 use progress::Progress;
 use report::Findings;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use target::Server;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let scenario = Cli::parse().scenario;
+    let scenario = args::read().scenario;
     match scenario {
         Scenario::Generator => return told(thin::run_worker().map(|()| true)),
         Scenario::EchoApp => return told(thin::run_echo_app().map(|()| true)),
@@ -76,16 +76,20 @@ async fn thin<T: Args>(
     measure: impl AsyncFn(&T, &Server, &mut Progress) -> Result<Findings, String>,
 ) -> Result<bool, String> {
     let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    args.out.check()?;
     let server = Server::from_args(&args.target).await?;
     let mut progress = Progress::new();
     let findings = measure(&args.options, &server, &mut progress).await;
     drop(progress);
+    let warnings = server.warnings.clone();
     server.end().await;
+    let findings = findings.map(|findings| findings.warned(warnings));
     report::finish(name, findings?, &args.out, &began)
 }
 
 async fn compare(args: &compare::CompareArgs) -> Result<bool, String> {
     let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    args.out.check()?;
     let mut progress = Progress::new();
     let findings = compare::measure(args, &mut progress).await;
     drop(progress);
@@ -97,18 +101,20 @@ fn told(outcome: Result<bool, String>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
-            eprintln!("tidegate-load: {why}");
+            report::complain(&format!("tidegate-load: {why}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Waits for SIGINT or SIGTERM. Leaving in an orderly way ends what this run has started.
+/// Waits for SIGINT, SIGTERM or SIGHUP (a terminal that was closed). Leaving in an orderly way ends what this run has started.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut hangup)) = signals else { return std::future::pending().await };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }

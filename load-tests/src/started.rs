@@ -3,6 +3,7 @@
 use http::Uri;
 use serde::Deserialize;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -68,7 +69,9 @@ impl Started {
     /// # Errors
     /// In words: it could not be started, or did not get ready.
     pub(crate) async fn hub(program: &Path, more: &[String]) -> Result<Self, String> {
-        let data = tempfile::tempdir().map_err(|error| format!("no directory for the hub's data: {error}"))?;
+        // A hub's directory is nobody else's business; it would say so.
+        let data = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir();
+        let data = data.map_err(|error| format!("no directory for the hub's data: {error}"))?;
         let given = |flag: &str| more.iter().any(|arg| arg == flag);
         let mut args: Vec<OsString> = vec!["serve".into()];
         for (flag, value) in [("--public", "127.0.0.1:0"), ("--private", "127.0.0.1:0"), ("--log-level", "warn")] {

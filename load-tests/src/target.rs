@@ -2,11 +2,13 @@
 
 use crate::args::{http_url, with_path, ws_url};
 use crate::hub_api::HubApi;
+use crate::measure::listens;
 use crate::started::Started;
 use crate::thin::{Dialect, Target};
 use clap::Args;
 use http::Uri;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::lookup_host;
@@ -102,6 +104,8 @@ pub(crate) struct Server {
     pub(crate) started: Vec<Started>,
     /// Apps behind it, started for it; their processor time is not the server's.
     pub(crate) apps: Vec<Started>,
+    /// What is odd about the options that name it.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Server {
@@ -127,10 +131,12 @@ impl Server {
             (None, None) => Publisher::None,
         };
         let target = target(&with_path(hub, "/connect"), args.dialect.into()).await?;
+        let pids: Vec<u32> = args.pid.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         Ok(Self {
             name: hub.to_string(),
-            target,
-            pids: args.pid.clone(),
+            warnings: doubts(&pids, target.address.port()),
+            target: Target { runs_on: true, ..target },
+            pids,
             publisher,
             started: Vec::new(),
             apps: Vec::new(),
@@ -154,6 +160,7 @@ impl Server {
             publisher: Publisher::Hub(HubApi::new(hub.ready.private_url()?, token)),
             started: vec![hub],
             apps: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -209,6 +216,17 @@ impl Server {
     }
 }
 
+/// What is odd about the processes that shall be measured.
+fn doubts(pids: &[u32], port: u16) -> Vec<String> {
+    if pids.is_empty() {
+        return vec!["without --pid no processor time and no memory is told".to_owned()];
+    }
+    let doubt = format!(
+        "--pid {pids:?} does not listen on port {port}: is it the process that shall be measured? (`ss -ltnp` shows who does)"
+    );
+    if listens(pids, port) == Some(false) { vec![doubt] } else { Vec::new() }
+}
+
 /// Starts the app that sends everything back, on a free port of 127.0.0.1.
 ///
 /// # Errors
@@ -240,5 +258,5 @@ pub(crate) async fn target(url: &Uri, dialect: Dialect) -> Result<Target, String
         lookup_host((bare, url.port_u16().unwrap_or(80))).await.map_err(|error| format!("{url}: {error}"))?.next();
     let address = found.ok_or_else(|| format!("{url}: the name has no address"))?;
     let path = url.path_and_query().map_or("/connect", |path| path.as_str()).to_owned();
-    Ok(Target { address, path, dialect, receive_buffer: None })
+    Ok(Target { address, path, dialect, receive_buffer: None, runs_on: false })
 }

@@ -1,7 +1,7 @@
 //! The command line of `drain`.
 
 use super::swarm::App;
-use crate::args::{duration, http_url, rate, ws_url};
+use crate::args::{duration, http_url, rate, rate_or_none, ws_url};
 use crate::report::OutputArgs;
 use clap::Args;
 use http::Uri;
@@ -13,8 +13,10 @@ pub(crate) const ABOUT: &str = "Opens --clients sessions on --hub and lets numbe
 is connected and messages flow, it prints {\"event\":\"ready\",…} on stdout: start the drain then (tidegate-hook does). \
 It watches the drain on --private until it has ended, lets messages flow on for --settle, asks the app for its side of \
 every account, and compares both sides with each other and with the hub's report.\n\n\
-The last line on stdout is the verdict as JSON. Exit 0 only if nothing was lost, doubled or reordered, every account was \
-settled, and the hub's report tells the same story; else 1, with the first ten faults named on stderr.\n\n\
+The last line on stdout is the verdict as JSON. Exit 0 only if nothing was lost, doubled or reordered, nobody was reset or \
+forced, every account was settled, and the hub's report tells the same story; else 1, with the first ten faults named on stderr.\n\n\
+A hub without another one parks its sessions: start its next process within --answer, for what is parked counts as lost \
+until its client has heard of it.\n\n\
 With --start it does all of this by itself: two hubs, the drain, and beside the account the course of it: sessions \
 per hub, releases and arrivals against the plan, and what live sessions on the successor noticed.\n\n\
 Two gaps are told. gap_ms_*: the clients' own, from the hello on the second connection (the hub freezes after it) or from \
@@ -53,7 +55,7 @@ pub(crate) struct DrainArgs {
     #[arg(long, default_value_t = 50, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) talking: u32,
     /// With --start: numbered messages from the hub's API to everybody, per second; 0 for none.
-    #[arg(long, default_value_t = 0.5, value_name = "PER_S")]
+    #[arg(long, default_value_t = 0.5, value_name = "PER_S", value_parser = rate_or_none)]
     pub(crate) push_rate: f64,
     /// File with the bearer token of the private API.
     #[arg(long, value_name = "FILE", env = "TIDEGATE_PRIVATE_TOKEN_FILE")]
@@ -68,13 +70,13 @@ pub(crate) struct DrainArgs {
     #[arg(long, value_enum, default_value_t = App::Kitchen)]
     pub(crate) app: App,
     /// Messages flow at least so long after the ready line, however short the drain.
-    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = duration)]
     pub(crate) duration: Duration,
     /// How long messages flow on after the drain has ended.
-    #[arg(long, default_value = "2s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2s", value_name = "DUR", value_parser = duration)]
     pub(crate) settle: Duration,
     /// How long clients and app may take to settle their accounts.
-    #[arg(long, default_value = "20s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "20s", value_name = "DUR", value_parser = duration)]
     pub(crate) answer: Duration,
     /// At most so many clients are being connected at a time.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
@@ -83,9 +85,9 @@ pub(crate) struct DrainArgs {
     #[arg(long)]
     pub(crate) foreign_hosts: bool,
     /// The whole run ends after this, whatever has happened.
-    #[arg(long, default_value = "10m", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10m", value_name = "DUR", value_parser = duration)]
     pub(crate) give_up_after: Duration,
-    /// With --start: where the report goes.
+    /// Where the report goes; without --start it is the account alone.
     #[command(flatten)]
     pub(crate) out: OutputArgs,
 }

@@ -72,6 +72,7 @@ impl Fleet {
                 publisher: Publisher::Hub(other),
                 started: vec![second],
                 apps: Vec::new(),
+                warnings: Vec::new(),
             },
             first,
             _key: key,

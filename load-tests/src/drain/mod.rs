@@ -14,8 +14,9 @@ mod wire;
 use crate::args::with_path;
 use crate::hub_api::HubApi;
 use crate::progress::Progress;
-use crate::report::say;
+use crate::report::{complain, keep, say};
 use crate::target::token;
+use crate::thin::{check_open_files, raise_open_files};
 pub(crate) use args::{ABOUT, DrainArgs};
 use http::Uri;
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,9 @@ use verdict::judge;
 /// One question to the hub waits so long for a change.
 const WATCH: Duration = Duration::from_millis(1_000);
 
+/// Connections that are under way at a time beside one for each client: as many as a hub moves at once.
+const CONNECTIONS_BESIDE: u32 = 512;
+
 /// A hub that does not answer for so long is taken for gone.
 const SILENT_MAX: Duration = Duration::from_secs(15);
 
@@ -40,9 +44,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// # Errors
 /// In words: what made the run impossible.
 pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
+    args.out.check()?;
+    // While it moves a client has two connections.
+    check_open_files(args.clients.saturating_mul(2).min(args.clients + CONNECTIONS_BESIDE))?;
+    raise_open_files().map_err(|error| format!("open files: {error}"))?;
     if let Some(program) = &args.start {
         return staged::run(&args, program).await;
     }
+    let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let (Some(hub), Some(private)) = (&args.hub, &args.private) else {
         return Err("give --hub with --private, or --start".to_owned());
     };
@@ -78,10 +87,11 @@ pub(crate) async fn run(args: DrainArgs) -> Result<bool, String> {
 
     let (verdict, faults) = judge(&outcomes, report.as_ref().map_err(String::as_str));
     for fault in &faults {
-        eprintln!("fault: {fault}");
+        complain(&format!("fault: {fault}"));
     }
+    let kept = keep("drain", told::account_alone(&args, hub, &outcomes, &verdict, faults), &args.out, &began);
     say(&verdict);
-    Ok(verdict.is_clean())
+    kept.map(|()| verdict.is_clean())
 }
 
 fn plan(args: &DrainArgs, hub: &Uri) -> Plan {
@@ -165,7 +175,11 @@ fn line(status: &DrainStatus) -> String {
     match &status.sessions {
         Some(counts) => {
             let why = status.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-            format!("hub {phase}{why}: {} of {} moved, {} remain", counts.moved, counts.at_start, counts.remaining)
+            let parked = if counts.parked > 0 { format!(", {} parked", counts.parked) } else { String::new() };
+            format!(
+                "hub {phase}{why}: {} of {} moved{parked}, {} remain",
+                counts.moved, counts.at_start, counts.remaining
+            )
         }
         None => format!("hub {phase}"),
     }

@@ -8,6 +8,7 @@ use crate::measure::{Gates, Used, Watch};
 use crate::report::{Chart, Distribution, Figure, Findings, Series};
 use crate::scenario::live::compared;
 use crate::thin::{Figures, Times};
+use http::Uri;
 use tidegate_protocol::control::{DrainReport, PlanAnswer};
 
 /// What was seen of a drain.
@@ -44,7 +45,7 @@ pub(super) fn told(
 ) -> Findings {
     let gaps = gaps(outcomes);
     let planned = planned_peak_per_s(&seen.plan);
-    let mut figures = account(verdict, seen);
+    let mut figures = account(verdict);
     figures.extend(pace(pulse, planned, seen));
     let per_session = |used: Used| used.us_each(verdict.moved);
     figures.push(Figure::new(
@@ -79,6 +80,25 @@ pub(super) fn told(
         charts: charts(pulse, u64::from(args.clients), seen),
         gates: seen.gates.clone(),
         faults,
+        warnings: Vec::new(),
+    }
+}
+
+/// What is told of a drain of hubs that somebody else has started: the account.
+pub(super) fn account_alone(
+    args: &DrainArgs,
+    hub: &Uri,
+    outcomes: &[Outcome],
+    verdict: &Verdict,
+    faults: Vec<String>,
+) -> Findings {
+    Findings {
+        server: hub.to_string(),
+        how: format!("{} clients through a drain, {} messages a second from each", args.clients, args.rate),
+        figures: account(verdict),
+        distributions: Distribution::of("gap of a moved client", &gaps(outcomes)).into_iter().collect(),
+        faults,
+        ..Findings::default()
     }
 }
 
@@ -94,7 +114,7 @@ fn planned_peak_per_s(plan: &PlanAnswer) -> Option<f64> {
     paced.map(|stage| stage.count as f64 * 1_000.0 / stage.span_ms as f64).reduce(f64::max)
 }
 
-fn account(verdict: &Verdict, seen: &Seen) -> Vec<Figure> {
+fn account(verdict: &Verdict) -> Vec<Figure> {
     let count = |name, value: u64, what| Figure::new(name, value as f64, "", what);
     vec![
         count("users", verdict.users, "clients"),
@@ -108,7 +128,12 @@ fn account(verdict: &Verdict, seen: &Seen) -> Vec<Figure> {
         count("unsettled", verdict.unsettled, "clients that could not settle their account"),
         count("messages_up", verdict.messages_up, "sent by clients"),
         count("messages_down", verdict.messages_down, "received by clients"),
-        Figure::new("drain_ms", seen.report.took_ms as f64, "ms", "from the start of the drain to its report"),
+        Figure::new(
+            "drain_ms",
+            verdict.drain_ms.map(|ms| ms as f64),
+            "ms",
+            "from the start of the drain to its report",
+        ),
         Figure::new("gap_ms_p50", verdict.gap_ms_p50, "ms", "without a usable connection, half of the clients"),
         Figure::new("gap_ms_p99", verdict.gap_ms_p99, "ms", "99 of 100"),
         Figure::new("gap_ms_max", verdict.gap_ms_max, "ms", "the longest"),

@@ -31,11 +31,11 @@ pub(crate) struct Verdict {
     pub(crate) unsettled: u64,
     /// Without a usable connection around a change, as clients saw it: from the hello on the second
     /// connection (the hub freezes after it) or the loss of the first, to `welcome`.
-    pub(crate) gap_ms_p50: f64,
+    pub(crate) gap_ms_p50: Option<f64>,
     /// 99 of 100 clients not longer than this.
-    pub(crate) gap_ms_p99: f64,
+    pub(crate) gap_ms_p99: Option<f64>,
     /// The longest.
-    pub(crate) gap_ms_max: f64,
+    pub(crate) gap_ms_max: Option<f64>,
     /// The hub's own figure: freeze to welcome, on the clocks of the two hubs.
     pub(crate) hub_gap_ms_p99: Option<u64>,
     /// Numbered messages sent by clients.
@@ -51,9 +51,10 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Whether everything was as it must be.
+    /// Whether everything was as it must be. Of a client that was reset nobody knows what it lost.
     pub(crate) fn is_clean(&self) -> bool {
-        self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.unsettled == 0 && self.agrees
+        let wrong = [self.lost, self.duplicated, self.reordered, self.unsettled, self.resets, self.forced];
+        wrong.iter().all(|count| *count == 0) && self.agrees
     }
 }
 
@@ -81,7 +82,8 @@ pub(crate) fn judge(outcomes: &[Outcome], report: Result<&DrainReport, &str>) ->
         let named = outcome.account.faults.iter().map(|fault| format!("client {} ({session}): {fault}", outcome.index));
         faults.extend(named);
     }
-    let ms = |quantile: f64| (gaps.value_at_quantile(quantile) as f64 / 100.0).round() / 10.0;
+    let ms =
+        |quantile: f64| (!gaps.is_empty()).then(|| (gaps.value_at_quantile(quantile) as f64 / 100.0).round() / 10.0);
     (verdict.gap_ms_p50, verdict.gap_ms_p99, verdict.gap_ms_max) = (ms(0.5), ms(0.99), ms(1.0));
     let disagreements = match report {
         Ok(report) => {
@@ -94,13 +96,32 @@ pub(crate) fn judge(outcomes: &[Outcome], report: Result<&DrainReport, &str>) ->
         Err(why) => vec![format!("no report of the hub to compare with: {why}")],
     };
     verdict.agrees = disagreements.is_empty();
-    faults.splice(0..0, disagreements);
+    faults.splice(0..0, disagreements.into_iter().chain(explained(&verdict, report.ok())));
     let more = faults.len().saturating_sub(FAULTS_NAMED);
     faults.truncate(FAULTS_NAMED);
     if more > 0 {
         faults.push(format!("… and {more} more"));
     }
     (verdict, faults)
+}
+
+/// What stands behind counts that are not zero.
+fn explained(verdict: &Verdict, report: Option<&DrainReport>) -> Vec<String> {
+    let mut why = Vec::new();
+    let parked = report.map_or(0, |report| report.sessions.counts.parked);
+    if parked > 0 && verdict.unsettled > 0 {
+        why.push(format!(
+            "the hub has parked {parked} sessions on disk: start the next process on its --data-dir and address within --answer; \
+             until then what was not confirmed counts as lost"
+        ));
+    }
+    if verdict.resets > 0 {
+        why.push(format!("{} clients were reset: what they lost by it is in no other count", verdict.resets));
+    }
+    if verdict.forced > 0 {
+        why.push(format!("the hub could neither push nor park {} sessions", verdict.forced));
+    }
+    why
 }
 
 /// Where clients and hub differ. A hub that held more sessions than ours may report more than we
@@ -158,7 +179,7 @@ mod tests {
         let (verdict, faults) = judge(&outcomes, Ok(&report(3, 0, 0, 3)));
         assert!(verdict.is_clean(), "{verdict:?} {faults:?}");
         assert_eq!((verdict.users, verdict.moved, verdict.messages_up, verdict.messages_down), (3, 3, 30, 36));
-        assert_eq!((verdict.gap_ms_p99, verdict.hub_gap_ms_p99, verdict.drain_ms), (2.0, Some(2), Some(900)));
+        assert_eq!((verdict.gap_ms_p99, verdict.hub_gap_ms_p99, verdict.drain_ms), (Some(2.0), Some(2), Some(900)));
         assert_eq!(faults, [] as [String; 0]);
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Gates {
     pub(crate) ticks: Ticks,
     /// Answers, deliveries or connections that should have come and did not.
     pub(crate) missing: u64,
+    /// Messages that came twice, out of order, cut, or to the wrong client.
+    pub(crate) wrong: u64,
     /// What went wrong at the generators, and how often.
     pub(crate) errors: std::collections::BTreeMap<String, u64>,
 }
@@ -85,6 +87,11 @@ impl Gates {
         let mut why = Vec::new();
         if self.missing > 0 {
             why.push(format!("{} answers, deliveries or connections are missing", self.missing));
+        }
+        if self.wrong > 0 {
+            why.push(format!("{} messages came twice, out of order, cut, or to the wrong client", self.wrong));
+        }
+        if !why.is_empty() {
             why.extend(self.errors.iter().map(|(error, count)| format!("  {count} times: {error}")));
         }
         if self.about == About::Memory {
@@ -115,7 +122,8 @@ impl Gates {
         if self.others_percent > OTHERS_NOISY {
             let percent = self.others_percent;
             noise.push(format!(
-                "noisy: other programs used {percent:.0} % of the processors; times are longer than they would be"
+                "noisy: other programs used {percent:.0} % of the processors{}",
+                if self.about == About::Times { "; times are longer than they would be" } else { "" }
             ));
         }
         if self.steal_percent > STEAL_NOISY && self.about == About::Times {
@@ -144,6 +152,7 @@ impl Gates {
         self.retransmits += other.retransmits;
         self.receive_drops += other.receive_drops;
         self.missing += other.missing;
+        self.wrong += other.wrong;
         for (error, count) in &other.errors {
             *self.errors.entry(error.clone()).or_default() += count;
         }
@@ -193,6 +202,7 @@ impl Watch {
             others_percent: ticks.percent(ticks.others),
             ticks,
             missing,
+            wrong: figures.wrong,
             errors: figures.errors.clone(),
         })
     }
@@ -220,6 +230,7 @@ mod tests {
             (Gates { retransmits: 3, ..Gates::default() }, "3 TCP segments were sent again"),
             (Gates { receive_drops: 1, ..Gates::default() }, "TCPRcvQDrop"),
             (Gates { missing: 5, ..Gates::default() }, "5 answers"),
+            (Gates { wrong: 2, ..Gates::default() }, "2 messages came twice"),
         ];
         for (gates, expected) in broken {
             let why = gates.refusals();

@@ -96,6 +96,7 @@ async fn run(name: &str, program: PathBuf, file: &str, config: &str, port: u16) 
         publisher: Publisher::None,
         started: vec![started],
         apps: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -85,6 +85,7 @@ async fn ours(name: &str, peer: Started) -> Result<Server, String> {
         publisher: Publisher::raw(&read(&publish)?)?,
         started: vec![peer],
         apps: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -66,7 +66,7 @@ fn tiles(body: &mut String, report: &Report) {
             "<div class=\"tile\" title=\"{}\"><p class=\"name\">{}</p><p class=\"value\">{value} <small>{}</small></p>\
              {range}<p class=\"what\">{}</p></div>",
             escaped(&shown(figure)),
-            escaped(&figure.name),
+            escaped(&figure.name).replace('_', "_<wbr>"),
             escaped(figure.unit),
             escaped(&figure.what),
         );

@@ -7,6 +7,9 @@ use serde::Serialize;
 /// The version of the form; it rises when a field changes its meaning or goes.
 const FORM: u32 = 1;
 
+/// Half of an interval above this part of its number makes it an unsure one.
+const UNSURE_PART: f64 = 0.2;
+
 /// One number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Figure {
@@ -80,7 +83,7 @@ pub(crate) struct Chart {
     pub(crate) x: &'static str,
     /// What its y axis counts.
     pub(crate) y: &'static str,
-    /// Points alone, instead of lines through them.
+    /// Points alone, instead of lines through them; the last of several series is a line all the same.
     pub(crate) scattered: bool,
     /// Its lines.
     pub(crate) series: Vec<Series>,
@@ -103,9 +106,30 @@ pub(crate) struct Findings {
     pub(crate) gates: Gates,
     /// What the server did wrong: the run is told, and fails.
     pub(crate) faults: Vec<String>,
+    /// What makes the numbers less sure, beside what the gates saw.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Findings {
+    /// The same with more warnings.
+    pub(crate) fn warned(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+
+    /// Intervals so wide that the number in them says little.
+    fn unsure(&self) -> impl Iterator<Item = String> {
+        self.figures.iter().filter_map(|figure| {
+            let (value, half) = (figure.value?, (figure.high? - figure.low?) / 2.0);
+            (half > value.abs() * UNSURE_PART).then(|| {
+                format!(
+                    "{} is sure to within {half:.0} {} only: measure with more, or at more points",
+                    figure.name, figure.unit
+                )
+            })
+        })
+    }
+
     /// The value of a figure.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.figures.iter().find(|figure| figure.name == name)?.value
@@ -188,8 +212,8 @@ impl Report {
             scenario,
             verdict,
             refused,
-            faults: findings.faults,
-            warnings: findings.gates.warnings(),
+            faults: findings.faults.clone(),
+            warnings: findings.unsure().chain(findings.warnings.clone()).chain(findings.gates.warnings()).collect(),
             command: std::env::args().skip(1).collect(),
             began,
             server: findings.server,

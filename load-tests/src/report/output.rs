@@ -22,6 +22,22 @@ pub(crate) struct OutputArgs {
     pub(crate) report_anyway: bool,
 }
 
+impl OutputArgs {
+    /// Whether the files can be written: better told before a long run than after it. What is in them stays.
+    ///
+    /// # Errors
+    /// In words: the option, the file, and why not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (option, file) in [("--json", &self.json), ("--html", &self.html)] {
+            if let Some(file) = file {
+                let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+                opened.map_err(|error| format!("{option} {}: {error}", file.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Judges what was found and tells it. True if all is well.
 ///
 /// # Errors
@@ -36,18 +52,36 @@ pub(crate) fn finish(
     let mut stdout = std::io::stdout();
     // A closed stdout is no reason to fail a run whose report goes to files.
     let _ = stdout.write_all(table::text(&report).as_bytes());
+    let saved = save(&report, out);
+    for why in report.refused.iter().chain(&report.faults) {
+        complain(&format!("fault: {why}"));
+    }
+    say(&last_line(&report));
+    saved.map(|()| report.verdict == Verdict::Ok)
+}
+
+/// Writes a report to its files alone, where something else is the last line.
+///
+/// # Errors
+/// A file could not be written.
+pub(crate) fn keep(scenario: &'static str, findings: Findings, out: &OutputArgs, began: &str) -> Result<(), String> {
+    save(&Report::of(scenario, findings, began.to_owned(), out.report_anyway), out)
+}
+
+fn save(report: &Report, out: &OutputArgs) -> Result<(), String> {
     if let Some(file) = &out.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
         write("--json", file, &text)?;
     }
     if let Some(file) = &out.html {
-        write("--html", file, &html::page(&report))?;
+        write("--html", file, &html::page(report))?;
     }
-    for why in report.refused.iter().chain(&report.faults) {
-        eprintln!("fault: {why}");
-    }
-    say(&last_line(&report));
-    Ok(report.verdict == Verdict::Ok)
+    Ok(())
+}
+
+/// Says something on stderr, if anybody listens there.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn write(option: &str, file: &Path, text: &str) -> Result<(), String> {
@@ -63,6 +97,9 @@ fn last_line(report: &Report) -> Value {
     }
     if !report.refused.is_empty() {
         line.insert("refused".to_owned(), json!(report.refused));
+    }
+    if !report.warnings.is_empty() {
+        line.insert("warnings".to_owned(), json!(report.warnings));
     }
     Value::Object(line)
 }

@@ -51,7 +51,7 @@ pub(super) fn distributions(distributions: &[Distribution]) -> String {
         .collect();
     let x = Axis { low: 0.0, high: deepest.log10(), marks };
     let highest = series.iter().flat_map(|series| series.points.iter().map(|point| point.1)).fold(0.0, f64::max);
-    drawn("Times", &x, &Axis::even(highest), "so many were not slower", "ms", &series, false)
+    drawn("Times", &x, &Axis::even(highest), "percentile", "ms", &series, false)
 }
 
 /// How deep in the tail a part lies: 1 for 90 %, 2 for 99 %; the very last at the depth of them all.
@@ -119,7 +119,8 @@ fn drawn(title: &str, x: &Axis, y: &Axis, x_name: &str, y_name: &str, series: &[
         let places: Vec<(f64, f64)> =
             one.points.iter().map(|(at, value)| (x.place(*at, LEFT, right), y.place(*value, bottom, TOP))).collect();
         let colour = format!("c{}", nth % COLOURS);
-        svg.push_str(&if scattered && nth == 0 { dots(&colour, one, &places) } else { path(&colour, one, &places) });
+        let is_line = !scattered || (nth > 0 && nth == series.len() - 1);
+        svg.push_str(&if is_line { path(&colour, one, &places) } else { dots(&colour, one, &places) });
     }
     svg.push_str("</svg>\n");
     svg.push_str(&legend(series));

@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::idle::join_channels;
-use super::stage::errors;
+use super::stage::{errors, fits};
 use crate::args::{duration, sessions};
 use crate::measure::median;
 use crate::progress::Progress;
@@ -61,6 +61,7 @@ pub(crate) async fn measure(
     server: &Server,
     progress: &mut Progress,
 ) -> Result<Findings, String> {
+    fits(args.every * (args.rounds + 1), args.give_up_after)?;
     let mut stage = Stage::set(server, args.clients, args.give_up_after, progress).await?;
     let how = format!(
         "{} sessions, {} rounds of one {}-byte text to all, every {:?}",
@@ -90,6 +91,7 @@ pub(crate) async fn measure(
         charts: vec![per_round(&rounds)],
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }
 

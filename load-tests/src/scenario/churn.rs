@@ -1,7 +1,7 @@
 //! The scenario `churn`: sessions end and others come, all the time; does anything pile up?
 
 use super::Stage;
-use super::stage::errors;
+use super::stage::{errors, fits};
 use crate::args::{duration, rate, sessions};
 use crate::measure::settled_pss;
 use crate::progress::Progress;
@@ -35,6 +35,7 @@ pub(crate) async fn measure(args: &ChurnArgs, server: &Server, progress: &mut Pr
     let cycles = (args.rate * args.time.as_secs_f64()).round().max(1.0) as u32;
     let (sessions, wanted) = (u64::from(args.sessions), u64::from(args.sessions) + u64::from(cycles));
     let how = format!("{sessions} sessions, of which {} a second end and come anew, {:?}", args.rate, args.time);
+    fits(args.time, args.give_up_after)?;
     let mut stage = Stage::set(server, args.sessions, args.give_up_after, progress).await?;
     stage.progress.step(&format!("{}: {how}", server.name));
     stage.open(sessions, 128).await?;
@@ -46,7 +47,11 @@ pub(crate) async fn measure(args: &ChurnArgs, server: &Server, progress: &mut Pr
     let all = u64::from(cycles);
     stage
         .until("cycles", |now| {
-            now.closed >= all && now.opening == 0 && now.closing == 0 && now.open + now.closed + now.failed >= wanted
+            // Who was lost cannot end any more.
+            now.closed + now.lost + now.failed >= all
+                && now.opening == 0
+                && now.closing == 0
+                && now.open + now.closed + now.lost + now.failed >= wanted
         })
         .await?;
     let used = stage.cpu_since(&before)?;
@@ -89,6 +94,7 @@ pub(crate) async fn measure(args: &ChurnArgs, server: &Server, progress: &mut Pr
         distributions: Distribution::of("until a session is open", &figures.opening).into_iter().collect(),
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
         charts: Vec::new(),
     })
 }

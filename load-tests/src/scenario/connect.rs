@@ -76,6 +76,7 @@ pub(crate) async fn measure(args: &ConnectArgs, server: &Server, progress: &mut 
         charts: vec![admission(&figures, begin_ns)],
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }
 
@@ -87,7 +88,8 @@ pub(crate) fn admission(figures: &Figures, begin_ns: u64) -> Chart {
     }
     let last = tenths.keys().last().copied().unwrap_or(0);
     let opened = |tenth| tenths.get(&tenth).copied().unwrap_or(0) as f64 * 10.0;
-    let points = (0..=last).map(|tenth| (tenth as f64 / 10.0, opened(tenth))).collect();
+    // The last tenth is not a whole one.
+    let points = (0..last.max(1)).map(|tenth| (tenth as f64 / 10.0, opened(tenth))).collect();
     Chart {
         title: "Admission".to_owned(),
         x: "seconds",

@@ -16,7 +16,7 @@ const WAVES: u64 = 3;
 const AHEAD: u64 = 16;
 
 /// What is done to idle sessions before their memory is read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum After {
     /// One text of 4 KiB to all.
     Broadcast,
@@ -39,7 +39,12 @@ pub(crate) struct Growth {
 impl Growth {
     /// As a figure of the report.
     pub(crate) fn figure(&self) -> Figure {
-        Figure::new(self.name, self.percent, "%", &format!("growth of that memory {}", self.what))
+        Figure::new(
+            self.name,
+            self.percent,
+            "%",
+            &format!("growth of that memory {}, against what it was just before", self.what),
+        )
     }
 }
 
@@ -83,7 +88,7 @@ async fn publish(stage: &mut Stage<'_>, sessions: u64, messages: u64, bytes: usi
     for sent in 1..=messages {
         stage.server.publish(&stamped(PUBLISHED, now_ns(), bytes), None).await?;
         let floor = before + sessions * sent.saturating_sub(AHEAD);
-        stage.until("deliveries", |now| now.received >= floor).await?;
+        stage.until("deliveries", |now| now.received >= floor || now.lost > 0).await?;
     }
-    stage.until("deliveries", |now| now.received >= before + sessions * messages).await
+    stage.until("deliveries", |now| now.received >= before + sessions * messages || now.lost > 0).await
 }

@@ -2,7 +2,8 @@
 
 use super::Stage;
 use super::growth::{self, After, Growth};
-use crate::args::{duration, sessions};
+use super::stage::fits;
+use crate::args::{duration, percent, sessions};
 use crate::measure::{About, Gates, Line, Point, settled_pss, steps};
 use crate::progress::Progress;
 use crate::report::{Chart, Figure, Findings, Series};
@@ -41,7 +42,7 @@ pub(crate) struct IdleArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_bytes: Option<u64>,
     /// Fail with exit 1 if memory grows by more than this after any of --after.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(crate) max_growth: Option<f64>,
     /// At most so many sessions are being opened at a time.
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
@@ -58,6 +59,10 @@ pub(crate) struct IdleArgs {
 pub(crate) async fn measure(args: &IdleArgs, server: &Server, progress: &mut Progress) -> Result<Findings, String> {
     if args.from >= args.to {
         return Err(format!("--from {} must be below --to {}", args.from, args.to));
+    }
+    fits(args.idle_for, args.give_up_after)?;
+    if args.after.iter().collect::<BTreeSet<_>>().len() < args.after.len() {
+        return Err("--after names one thing twice: each can be done once".to_owned());
     }
     if server.pids.is_empty() {
         return Err("memory is read from the server's process: give --pid".to_owned());

@@ -82,6 +82,7 @@ pub(crate) async fn measure(args: &PublishArgs, server: &Server, progress: &mut 
         charts: vec![by_sessions(&points)],
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The scenario `relay`: messages through the server to an app and back.
 
 use super::Stage;
-use super::stage::errors;
+use super::stage::{errors, fits};
 use crate::args::{duration, rate, sessions};
 use crate::measure::{Cpu, Used, cpu_of};
 use crate::progress::Progress;
@@ -14,6 +14,10 @@ use tokio::time::sleep;
 
 /// Time for the last answers to come back.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Why there is nothing to tell.
+const NOTHING_BACK: &str = "not one message came back: the server needs an app behind it that sends each message back \
+                            (with --start: --echo-app), or be asked itself with --ping";
 
 /// Options of `relay`.
 #[derive(Clone, Debug, Args)]
@@ -63,12 +67,18 @@ impl RelayArgs {
 /// # Errors
 /// In words: what made the run impossible.
 pub(crate) async fn measure(args: &RelayArgs, server: &Server, progress: &mut Progress) -> Result<Findings, String> {
+    fits(args.warm_up + args.time, args.give_up_after)?;
     let mut stage = Stage::set(server, args.sessions, args.give_up_after, progress).await?;
     let loop_is = args.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("open loop at {rate} per second"));
     let how = format!("{} sessions, {} bytes there and back, {loop_is}, {:?}", args.sessions, args.payload, args.time);
     stage.progress.step(&format!("{}: {how}", server.name));
     stage.open(u64::from(args.sessions), args.connecting).await?;
     flow(args, args.warm_up, &mut stage).await?;
+    let counts = stage.crew.progress();
+    if counts.sent > 0 && counts.received + counts.echoed == 0 {
+        return Err(NOTHING_BACK.to_owned());
+    }
+    stage.progress.step(&format!("messages flow for {:?}", args.time));
     stage.begin_part().await?;
     let apps: Vec<u32> = server.apps.iter().map(|app| app.pid).collect();
     let (before, app_before) = (stage.cpu()?, cpu_of(&apps)?);
@@ -77,6 +87,9 @@ pub(crate) async fn measure(args: &RelayArgs, server: &Server, progress: &mut Pr
     let used = stage.cpu_since(&before)?;
     let app_used = (!apps.is_empty()).then(|| cpu_of(&apps).map(|now: Cpu| now.since(&app_before))).transpose()?;
     let figures = stage.end_part(|seen| (seen.progress.sent - sent_before).saturating_sub(seen.echo.count())).await?;
+    if figures.echo.count() == 0 && figures.wrong == 0 {
+        return Err(NOTHING_BACK.to_owned());
+    }
     let lost = figures.progress.lost;
     let faults = (lost > 0).then(|| format!("{lost} sessions were lost{}", errors(&figures)));
     Ok(Findings {
@@ -87,6 +100,7 @@ pub(crate) async fn measure(args: &RelayArgs, server: &Server, progress: &mut Pr
         charts: Vec::new(),
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }
 

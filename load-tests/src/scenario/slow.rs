@@ -67,6 +67,7 @@ pub(crate) async fn measure(args: &SlowArgs, server: &Server, progress: &mut Pro
     publish(args, &mut stage).await?;
     let after = stage.end_part(|figures| all.saturating_sub(figures.delivery.count())).await?;
     let held = memory.zip(pss(server).await?).map(|(before, now)| (now as f64 - before as f64) / f64::from(stalled));
+    let written = u64::from(rounds) * u64::from(payload);
     let lost_slow = slow.progress().lost;
     slow.end().await;
     let lost = after.progress.lost;
@@ -78,8 +79,15 @@ pub(crate) async fn measure(args: &SlowArgs, server: &Server, progress: &mut Pro
         Figure::new("delivery_ms_p99_after", p99_after, "ms", "the same for those who read, when some do not"),
         Figure::new("others_ratio", ratio, "", "the one over the other"),
         Figure::new("held_bytes_per_stalled", held, "B", "memory of the server for each that does not read"),
+        Figure::new("sent_bytes_per_stalled", written as f64, "B", "were published to each that does not read"),
         Figure::new("stalled_closed", lost_slow as f64, "", "of those the server had closed by the end"),
     ];
+    let never_slow = (lost_slow == 0).then(|| {
+        format!(
+            "no slow session was closed: {written} bytes to each stay below what the server keeps for one, and what the kernel \
+             holds for it; more --rounds or --payload would reach the limit"
+        )
+    });
     let distributions =
         [Distribution::of("all read", &before.delivery), Distribution::of("some do not", &after.delivery)];
     Ok(Findings {
@@ -89,6 +97,7 @@ pub(crate) async fn measure(args: &SlowArgs, server: &Server, progress: &mut Pro
         distributions: distributions.into_iter().flatten().collect(),
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: never_slow.into_iter().collect(),
         charts: Vec::new(),
     })
 }

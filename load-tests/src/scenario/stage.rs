@@ -7,6 +7,19 @@ use crate::thin::{Crew, Figures, Progress as Counts};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Whether a run of at least this length can end before it gives up.
+///
+/// # Errors
+/// In words: it cannot.
+pub(crate) fn fits(needed: Duration, give_up_after: Duration) -> Result<(), String> {
+    if needed < give_up_after {
+        return Ok(());
+    }
+    Err(format!(
+        "the times that were asked for are {needed:?} together, and --give-up-after comes after {give_up_after:?}"
+    ))
+}
+
 /// A server under load.
 pub(crate) struct Stage<'a> {
     /// The server.

@@ -3,7 +3,7 @@
 use super::Stage;
 use super::connect::admission;
 use super::live::{self, Live};
-use super::stage::errors;
+use super::stage::{errors, fits};
 use crate::args::{duration, rate, sessions};
 use crate::progress::Progress;
 use crate::report::{Distribution, Figure, Findings};
@@ -38,6 +38,7 @@ pub(crate) struct StormArgs {
 pub(crate) async fn measure(args: &StormArgs, server: &Server, progress: &mut Progress) -> Result<Findings, String> {
     let count = u64::from(args.count);
     let how = format!("{count} sessions at once, {} live ones meanwhile", args.live);
+    fits(args.quiet, args.give_up_after)?;
     let mut stage = Stage::set(server, args.count, args.give_up_after, progress).await?;
     stage.progress.step(&format!("{}: {how}", server.name));
     let mut live = Live::open(server, args.live, args.live_rate).await?;
@@ -47,7 +48,7 @@ pub(crate) async fn measure(args: &StormArgs, server: &Server, progress: &mut Pr
     stage.begin_part().await?;
     let before = stage.cpu()?;
     let begin_ns = stage.crew.connect(args.count, None, args.count).await?;
-    stage.until("sessions", |now| now.open + now.failed >= count).await?;
+    stage.until("sessions", |now| now.open + now.failed + now.lost >= count).await?;
     let used = stage.cpu_since(&before)?;
     let (during, missing) = live.end().await?;
     stage.also_seen(&during, missing)?;
@@ -88,5 +89,6 @@ pub(crate) async fn measure(args: &StormArgs, server: &Server, progress: &mut Pr
         charts: vec![admission(&figures, begin_ns)],
         gates: stage.end().await,
         faults: faults.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }

@@ -34,9 +34,9 @@ pub(crate) enum Parsed<'a> {
 }
 
 impl Frame<'_> {
-    /// Whether it ends a text or binary message.
-    pub(crate) const fn ends_message(&self) -> bool {
-        self.head & FIN != 0 && self.head & OPCODE <= 2
+    /// Whether it is a whole text or binary message.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.head & FIN != 0 && matches!(self.head & OPCODE, 1 | 2)
     }
 }
 
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_part_of_a_text_or_binary_message_ends_one() {
-        let ends = |head| Frame { head, payload: b"" }.ends_message();
-        assert!(ends(TEXT) && ends(BINARY) && ends(0x80));
-        assert!(!ends(0x01) && !ends(0x00) && !ends(PING) && !ends(PONG) && !ends(CLOSE));
+    fn only_a_text_or_binary_message_in_one_frame_is_whole() {
+        let whole = |head| Frame { head, payload: b"" }.is_whole();
+        assert!(whole(TEXT) && whole(BINARY));
+        assert!(!whole(0x80) && !whole(0x01) && !whole(0x00) && !whole(PING) && !whole(PONG) && !whole(CLOSE));
     }
 
     #[test]

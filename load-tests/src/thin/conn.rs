@@ -69,6 +69,11 @@ pub(super) struct Conn {
     pub(super) unacked: u16,
     /// Whether an ack is due already.
     pub(super) ack_queued: bool,
+    /// The stamp of the last published message: each later one has a later stamp.
+    pub(super) published_ns: u64,
+    /// The stamp of the last message that was sent to come back, and of the last that did.
+    pub(super) sent_ns: u64,
+    pub(super) echoed_ns: u64,
     /// The beginning of a frame or head whose rest has not come.
     tail: Vec<u8>,
     /// What the socket did not take yet.
@@ -104,6 +109,9 @@ impl Conn {
             received: 0,
             unacked: 0,
             ack_queued: false,
+            published_ns: 0,
+            sent_ns: 0,
+            echoed_ns: 0,
             tail: Vec::new(),
             unsent: Vec::new(),
         })

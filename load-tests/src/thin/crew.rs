@@ -17,6 +17,9 @@ const PER_GENERATOR: u32 = 19_000;
 /// How long a generator may take to tell its figures: a turn of its loop, and a busy machine.
 const FIGURES_WAIT: Duration = Duration::from_secs(20);
 
+/// How long sessions may take to end in order.
+const GOODBYES_WAIT: Duration = Duration::from_secs(20);
+
 /// How often waiting looks at the counts.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -34,6 +37,9 @@ pub(crate) struct Target {
     pub(crate) dialect: Dialect,
     /// Receive buffer of each client in bytes, if not the kernel's default.
     pub(crate) receive_buffer: Option<u32>,
+    /// Whether the server goes on after the run: sessions are ended in order then, for it would wait for their
+    /// clients to come back, and its next run would find them.
+    pub(crate) runs_on: bool,
 }
 
 /// All generators that load one target.
@@ -41,6 +47,8 @@ pub(crate) struct Crew {
     workers: Vec<Worker>,
     /// Figures that were taken only to be sure of the counts; they belong to the next `collect`.
     kept: Option<Figures>,
+    /// See [`Target::runs_on`].
+    runs_on: bool,
 }
 
 struct Worker {
@@ -71,7 +79,7 @@ impl Crew {
             };
             workers.push(Worker::start(&setup).await?);
         }
-        Ok(Self { workers, kept: None })
+        Ok(Self { workers, kept: None, runs_on: target.runs_on })
     }
 
     /// Process ids of the generators.
@@ -209,8 +217,14 @@ impl Crew {
         }
     }
 
-    /// Ends all generators; their connections just break.
+    /// Ends all generators. Their connections just break, where the server ends with the run, too.
     pub(crate) async fn end(mut self) {
+        if self.runs_on {
+            let open = u32::try_from(self.progress().open).unwrap_or(u32::MAX);
+            if self.disconnect(open, None).await.is_ok() {
+                let _ = self.until(GOODBYES_WAIT, |_| {}, |now| now.open == 0 && now.closing == 0).await;
+            }
+        }
         for worker in &mut self.workers {
             // One that is gone needs no order.
             let _ = worker.order(&Order::Quit).await;
@@ -224,7 +238,11 @@ impl Crew {
 /// Files that a generator needs beside its connections.
 const FILES_BESIDE: u64 = 100;
 
-fn check_open_files(connections: u32) -> Result<(), String> {
+/// Whether a process may have so many connections.
+///
+/// # Errors
+/// In words: it may not, and what to do.
+pub(crate) fn check_open_files(connections: u32) -> Result<(), String> {
     let needed = u64::from(connections) + FILES_BESIDE;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     if limit >= needed {

@@ -5,13 +5,13 @@ use super::codec;
 use super::conn::Phase;
 use super::engine::Engine;
 use super::orders::{Kind, Traffic};
-use super::read::{ECHO, stamped};
+use super::read::addressed;
 use super::schedule::Pace;
 
 /// Attempts, messages or goodbyes in one turn: more would keep what has come in waiting.
 const TURN_MAX: usize = 64;
 
-/// The shortest payload of an echo in bytes: its stamp.
+/// The shortest payload of an echo in bytes: its stamp, and whose it is.
 pub(crate) const ECHO_BYTES_MIN: u32 = 24;
 
 impl Engine {
@@ -50,6 +50,7 @@ impl Engine {
 
     /// Begins traffic. In a closed loop each session sends its first message now.
     pub(super) fn begin_traffic(&mut self, traffic: Traffic) {
+        self.echo_bytes = traffic.payload.max(ECHO_BYTES_MIN) as usize;
         let count = if traffic.per_s.is_some() { u64::MAX } else { u64::from(traffic.sessions) };
         self.schedule.traffic = Some((traffic, Pace::new(traffic.begin_ns, traffic.per_s, count), 0));
     }
@@ -74,15 +75,17 @@ impl Engine {
     }
 
     fn send_stamped(&mut self, slot: usize, traffic: Traffic, stamp: u64) {
-        let is_open = self.conns.get(slot).and_then(Option::as_ref).is_some_and(|conn| conn.phase == Phase::Open);
-        if !is_open {
-            return self.figures.error("not sent: the connection is not open");
-        }
+        let conn = self.conns.get_mut(slot).and_then(Option::as_mut).filter(|conn| conn.phase == Phase::Open);
+        let Some(conn) = conn else { return self.figures.error("not sent: the connection is not open") };
+        // A stamp names the message; two that were due in one nanosecond are two all the same.
+        let stamp = stamp.max(conn.sent_ns + 1);
+        conn.sent_ns = stamp;
+        let who = self.setup.who(conn.generation);
         self.active = true;
         self.figures.progress.sent += 1;
         match traffic.kind {
             Kind::Echo => {
-                let text = stamped(ECHO, stamp, traffic.payload.max(ECHO_BYTES_MIN) as usize);
+                let text = addressed(stamp, who, traffic.payload.max(ECHO_BYTES_MIN) as usize);
                 self.say(slot, codec::TEXT, text.as_bytes());
             }
             Kind::Ping => self.say(slot, codec::PING, &stamp.to_be_bytes()),
@@ -93,6 +96,11 @@ impl Engine {
     pub(super) fn came_back(&mut self, slot: usize, stamp: u64, kind: Kind) {
         let now = now_ns();
         self.active = true;
+        let Some(conn) = self.conns[slot].as_mut() else { return };
+        if stamp > conn.sent_ns || stamp <= conn.echoed_ns {
+            return self.figures.wrong("an answer came twice, out of order, or to what was never sent");
+        }
+        conn.echoed_ns = stamp;
         self.figures.progress.echoed += 1;
         self.figures.echo.note(now.saturating_sub(stamp));
         if let Some((traffic, ..)) = self.schedule.traffic

@@ -8,6 +8,7 @@ use super::conn::{Conn, Phase, opening};
 use super::orders::{Dialect, Order, Setup, Told};
 use super::schedule::Schedule;
 use super::tally::Figures;
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -22,6 +23,9 @@ const EVENTS: usize = 1_024;
 /// The shared read buffer to begin with, in bytes.
 const BUFFER: usize = 64 * 1024;
 /// The timer's and the orders' place among the events.
+/// Less wall time than this does not tell how busy a generator is.
+const BUSY_WALL_NS_MIN: u64 = 250_000_000;
+
 const TIMER: Token = Token(usize::MAX);
 const ORDERS: Token = Token(usize::MAX - 1);
 
@@ -43,6 +47,8 @@ pub(super) struct Engine {
     pub(super) schedule: Schedule,
     /// Connections that are not read.
     pub(super) stalled: usize,
+    /// A message that comes back has at least so many bytes.
+    pub(super) echo_bytes: usize,
     pub(super) figures: Figures,
     pub(super) buffer: Vec<u8>,
     /// Frames being built.
@@ -73,6 +79,7 @@ impl Engine {
             Dialect::Plain => opening(&setup, None, None),
         };
         let engine = Self {
+            echo_bytes: 0,
             key: 0x9e37_79b9_7f4a_7c15 ^ now_ns(),
             accept: super::read::accept(),
             setup,
@@ -112,7 +119,7 @@ impl Engine {
                 match event.token() {
                     TIMER => self.armed_ns = None,
                     ORDERS => ordered = true,
-                    Token(token) => self.happened(token, event.is_readable() || event.is_error(), event.is_writable()),
+                    Token(token) => self.happened(token, event),
                 }
             }
             self.do_what_is_due(woken);
@@ -172,7 +179,8 @@ impl Engine {
         self.figures.turn.note(now - woken);
         let cpu = cpu_ns();
         let (wall_began, cpu_began) = *self.began.get_or_insert((woken, cpu_before));
-        self.figures.busy_wall_ns = now - wall_began;
+        // One turn alone keeps a core busy for as long as it lasts: only who works for a while can be a bottleneck.
+        self.figures.busy_wall_ns = (now - wall_began).max(BUSY_WALL_NS_MIN);
         self.figures.busy_cpu_ns = cpu - cpu_began;
     }
 
@@ -247,18 +255,24 @@ impl Engine {
         self.figures.error(why);
     }
 
-    fn happened(&mut self, token: usize, readable: bool, writable: bool) {
+    fn happened(&mut self, token: usize, event: &Event) {
         let (slot, generation) = (token & 0xffff_ffff, (token >> 32) as u32);
         // A socket that is watched goes with its connection; only events of this turn can be stale.
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { return };
         if conn.generation != generation {
             return;
         }
-        if writable {
+        if event.is_writable() {
             self.writable(slot);
         }
-        if readable && slot >= self.stalled {
-            self.readable(slot);
+        let ended = event.is_read_closed() || event.is_error();
+        if slot < self.stalled {
+            // What it was sent is not read; that nothing more will come is noticed all the same.
+            if ended {
+                self.gone(slot, "the other side ended a connection that did not read");
+            }
+        } else if event.is_readable() || ended {
+            self.readable(slot, ended);
         }
     }
 

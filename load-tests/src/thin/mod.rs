@@ -22,9 +22,9 @@ mod tally;
 mod worker;
 
 pub(crate) use clock::now_ns;
-pub(crate) use crew::{Crew, Target};
+pub(crate) use crew::{Crew, Target, check_open_files};
 pub(crate) use echo_app::run as run_echo_app;
 pub(crate) use orders::{Dialect, Kind, Progress, Traffic};
 pub(crate) use read::{PUBLISHED, stamped};
 pub(crate) use tally::{Figures, Times};
-pub(crate) use worker::run as run_worker;
+pub(crate) use worker::{raise_open_files, run as run_worker};

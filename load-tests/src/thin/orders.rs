@@ -31,6 +31,13 @@ pub(crate) struct Setup {
     pub(crate) receive_buffer: Option<u32>,
 }
 
+impl Setup {
+    /// Names a connection among those of all generators of a run.
+    pub(super) fn who(&self, generation: u32) -> u64 {
+        u64::from(self.number) << 32 | u64::from(generation)
+    }
+}
+
 /// Later lines.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

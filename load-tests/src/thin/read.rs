@@ -26,7 +26,8 @@ enum Then {
 }
 
 impl Engine {
-    pub(super) fn readable(&mut self, slot: usize) {
+    /// Reads what there is. `ended`: the other side has said that nothing comes after it, and no event will tell again.
+    pub(super) fn readable(&mut self, slot: usize, ended: bool) {
         // Out of the way, so that the connection and the rest of the engine can both be used.
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(conn) = self.conns[slot].as_mut() {
@@ -45,7 +46,7 @@ impl Engine {
                         conn.keep(&buffer[at..length]);
                     }
                     // Less than there was room for: the socket is empty, and its next byte is an event.
-                    if !full {
+                    if !full && !ended {
                         break;
                     }
                 }
@@ -100,13 +101,16 @@ impl Engine {
         }
         match self.setup.dialect {
             Dialect::Tidegate => conn.phase = Phase::Greeting,
-            Dialect::Plain => self.opened(slot),
+            Dialect::Plain => return self.opened(slot),
         }
         Then::Go
     }
 
-    fn opened(&mut self, slot: usize) {
-        let Some(conn) = self.conns[slot].as_mut() else { return };
+    fn opened(&mut self, slot: usize) -> Then {
+        let Some(conn) = self.conns[slot].as_mut() else { return Then::Go };
+        if !matches!(conn.phase, Phase::Upgrading | Phase::Greeting) {
+            return Then::Gone("a welcome on a connection that was welcomed already".to_owned());
+        }
         conn.phase = Phase::Open;
         let now = now_ns();
         self.active = true;
@@ -116,6 +120,7 @@ impl Engine {
         self.figures.progress.opening -= 1;
         self.figures.progress.open += 1;
         self.schedule.oldest.push_back((slot as u32, conn.generation));
+        Then::Go
     }
 
     fn frame(&mut self, slot: usize, frame: Frame<'_>) -> Then {
@@ -136,8 +141,8 @@ impl Engine {
             codec::TEXT if self.setup.dialect == Dialect::Tidegate && frame.payload.first() == Some(&1) => {
                 self.sorted(slot, frame.payload)
             }
-            _ if frame.ends_message() => self.message(slot, frame.payload),
-            _ => Then::Go,
+            _ if frame.is_whole() => self.message(slot, frame.payload),
+            _ => Then::Gone("a fragmented message, which this tool does not put together".to_owned()),
         }
     }
 
@@ -153,14 +158,10 @@ impl Engine {
                 if let Some(conn) = self.conns[slot].as_mut() {
                     conn.received = welcome.from.0;
                 }
-                self.opened(slot);
-                Then::Go
+                self.opened(slot)
             }
             Ok(ServerFrame::Ping {}) => self.send(slot, codec::TEXT, ClientFrame::Pong {}.encode().as_bytes()),
-            Ok(ServerFrame::Retry { after_ms, .. }) => {
-                self.retried(slot, after_ms);
-                Then::Go
-            }
+            Ok(ServerFrame::Retry { after_ms, .. }) => self.retried(slot, after_ms),
             Ok(ServerFrame::Gap { to, .. }) => {
                 self.figures.error("a declared gap");
                 if let Some(conn) = self.conns[slot].as_mut() {
@@ -174,12 +175,15 @@ impl Engine {
     }
 
     /// Turned away for now: the same attempt goes on later, from wherever it is sent then.
-    fn retried(&mut self, slot: usize, after_ms: u64) {
-        let Some(conn) = self.conns[slot].take() else { return };
+    fn retried(&mut self, slot: usize, after_ms: u64) -> Then {
+        let Some(conn) = self.conns[slot].take_if(|conn| conn.phase == Phase::Greeting) else {
+            return Then::Gone("a retry on a connection that was welcomed already".to_owned());
+        };
         self.free.push(slot as u32);
         self.figures.retried += 1;
         self.figures.progress.opening -= 1;
-        self.schedule.again(now_ns() + after_ms * 1_000_000, conn.due_ns);
+        self.schedule.again(now_ns().saturating_add(after_ms.saturating_mul(1_000_000)), conn.due_ns);
+        Then::Go
     }
 
     fn message(&mut self, slot: usize, payload: &[u8]) -> Then {
@@ -187,10 +191,15 @@ impl Engine {
         self.active = true;
         self.figures.progress.received += 1;
         self.figures.last_receipt_ns = now;
-        if let Some(stamp) = stamp(payload, PUBLISHED) {
-            self.figures.delivery.note(now.saturating_sub(stamp));
-        }
         let Some(conn) = self.conns[slot].as_mut() else { return Then::Go };
+        if let Some((stamp, _)) = stamp(payload, PUBLISHED) {
+            if stamp > now || stamp <= conn.published_ns {
+                self.figures.wrong("a published message came twice, out of order, or from the future");
+            } else {
+                conn.published_ns = stamp;
+                self.figures.delivery.note(now - stamp);
+            }
+        }
         if self.setup.dialect == Dialect::Tidegate {
             conn.received += 1;
             conn.unacked += 1;
@@ -203,8 +212,14 @@ impl Engine {
                 self.schedule.acks.push_back((now + ACK_WAIT_NS, slot as u32, conn.generation));
             }
         }
-        if let Some(stamp) = stamp(payload, ECHO) {
-            self.came_back(slot, stamp, Kind::Echo);
+        if let Some((stamp, rest)) = stamp(payload, ECHO) {
+            let who = rest.strip_prefix(b" ").and_then(number).map(|(who, _)| who);
+            let ours = self.conns[slot].as_ref().is_some_and(|conn| who == Some(self.setup.who(conn.generation)));
+            if !ours || payload.len() < self.echo_bytes {
+                self.figures.wrong("an answer was cut, or is another client's");
+            } else {
+                self.came_back(slot, stamp, Kind::Echo);
+            }
         }
         Then::Go
     }
@@ -261,24 +276,38 @@ fn short(needed: usize) -> Then {
     if needed > UNIT_MAX { Then::Gone(format!("a head or frame of {needed} bytes or more")) } else { Then::Go }
 }
 
-/// The time in a message that begins with these words.
-fn stamp(payload: &[u8], begins: &str) -> Option<u64> {
-    let rest = payload.strip_prefix(begins.as_bytes())?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-    let mut ns = 0_u64;
-    for digit in digits {
-        ns = ns.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-    }
-    Some(ns).filter(|ns| *ns > 0)
+/// The time in a message that begins with these words, and what follows it.
+fn stamp<'a>(payload: &'a [u8], begins: &str) -> Option<(u64, &'a [u8])> {
+    payload.strip_prefix(begins.as_bytes()).and_then(number).filter(|(ns, _)| *ns > 0)
+}
+
+/// The number at the beginning, and what follows it.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = bytes.split_at(digits);
+    let number =
+        digits.iter().try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    (!digits.is_empty()).then_some((number, rest))
 }
 
 /// A message with a time in it, filled up to a length.
 pub(crate) fn stamped(begins: &str, ns: u64, bytes: usize) -> String {
     let mut text = format!("{begins}{ns} ");
+    fill(&mut text, bytes);
+    text
+}
+
+/// A message that is to be sent back to whom it names.
+pub(super) fn addressed(ns: u64, who: u64, bytes: usize) -> String {
+    let mut text = format!("{ECHO}{ns} {who} ");
+    fill(&mut text, bytes);
+    text
+}
+
+fn fill(text: &mut String, bytes: usize) {
     while text.len() < bytes {
         text.push('.');
     }
-    text
 }
 
 /// What the server must answer to our key.
@@ -294,10 +323,19 @@ mod tests {
     fn a_stamp_is_read_from_where_it_was_put_and_from_nowhere_else() {
         let text = stamped(PUBLISHED, 123_456, 80);
         assert_eq!(text.len(), 80);
-        assert_eq!((stamp(text.as_bytes(), PUBLISHED), stamp(text.as_bytes(), ECHO)), (Some(123_456), None));
+        assert_eq!(stamp(text.as_bytes(), PUBLISHED).map(|(ns, _)| ns), Some(123_456));
+        assert_eq!(stamp(text.as_bytes(), ECHO), None);
         for wrong in ["s", "s ", "s x", "s 99999999999999999999999", "hello"] {
             assert_eq!(stamp(wrong.as_bytes(), PUBLISHED), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_message_that_is_to_come_back_names_whose_it_is() {
+        let text = addressed(123_456, 1 << 32 | 7, 64);
+        let (ns, rest) = stamp(text.as_bytes(), ECHO).expect("a stamp");
+        let who = rest.strip_prefix(b" ").and_then(number).map(|(who, _)| who);
+        assert_eq!((ns, who, text.len()), (123_456, Some(1 << 32 | 7), 64));
     }
 
     #[test]

@@ -10,6 +10,8 @@ const NS_MAX: u64 = 100_000_000_000;
 
 /// Kinds of errors told apart; the rest has one name.
 const ERRORS_MAX: usize = 12;
+/// So many characters of one are kept.
+const ERROR_CHARS_MAX: usize = 200;
 
 /// A distribution of times in nanoseconds, three digits exact. On the wire: pairs of value and count.
 #[derive(Clone, Debug)]
@@ -84,6 +86,8 @@ pub(crate) struct Figures {
     pub(crate) retried: u64,
     /// What went wrong, and how often.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Messages that came twice, out of order, cut, or to the wrong client; what each was is among the errors.
+    pub(crate) wrong: u64,
     /// The last receipt of an app message, by the machine's monotonic clock.
     pub(crate) last_receipt_ns: u64,
     /// When the last connection became open.
@@ -117,10 +121,17 @@ impl Figures {
         self.opened_by_10ms.keys().map(|from| in_second(*from)).max().unwrap_or(0)
     }
 
-    /// Counts one error.
+    /// Counts one error. Its words may be the server's: what would move a terminal's cursor is shown as an escape.
     pub(crate) fn error(&mut self, why: &str) {
-        let known = self.errors.contains_key(why) || self.errors.len() < ERRORS_MAX;
-        *self.errors.entry(if known { why } else { "others" }.to_owned()).or_default() += 1;
+        let why: String = why.chars().take(ERROR_CHARS_MAX).flat_map(shown).collect();
+        let known = self.errors.contains_key(&why) || self.errors.len() < ERRORS_MAX;
+        *self.errors.entry(if known { why } else { "others".to_owned() }).or_default() += 1;
+    }
+
+    /// Counts one message that should not have come.
+    pub(crate) fn wrong(&mut self, why: &str) {
+        self.wrong += 1;
+        self.error(why);
     }
 
     /// Takes in another generator's.
@@ -132,6 +143,7 @@ impl Figures {
         self.late.add(&other.late);
         self.turn.add(&other.turn);
         self.retried += other.retried;
+        self.wrong += other.wrong;
         for (why, count) in &other.errors {
             *self.errors.entry(why.clone()).or_default() += count;
         }
@@ -144,6 +156,12 @@ impl Figures {
         self.busy_wall_ns = self.busy_wall_ns.max(other.busy_wall_ns);
         self.busy_percent = self.busy_percent.max(other.busy_percent);
     }
+}
+
+fn shown(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_default());
+    let plain = (!character.is_control()).then_some(character);
+    escaped.into_iter().flatten().chain(plain)
 }
 
 #[cfg(test)]
@@ -191,6 +209,14 @@ mod tests {
         );
         assert_eq!(figures.opened_peak_per_s(), 80);
         assert_eq!(Figures::default().opened_within_s(0, 0.5), None);
+    }
+
+    #[test]
+    fn an_error_in_the_servers_words_stays_on_its_line_and_is_not_endless() {
+        let mut figures = Figures::default();
+        figures.error(&format!("closed with 1011 \u{1b}[31m\nfault: none{}", "x".repeat(1_000)));
+        let (why, _) = figures.errors.first_key_value().expect("one error");
+        assert!(why.starts_with(r"closed with 1011 \u{1b}[31m\nfault: none") && why.len() < 300, "{why}");
     }
 
     #[test]

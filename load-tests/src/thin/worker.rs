@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<(), String> {
 ///
 /// # Errors
 /// The system's refusal.
-pub(super) fn raise_open_files() -> io::Result<()> {
+pub(crate) fn raise_open_files() -> io::Result<()> {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let all = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
     Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, all)?)
