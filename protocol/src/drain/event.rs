@@ -115,6 +115,9 @@ pub enum Event {
         id: SessionId,
         /// To which hub.
         to: HubId,
+        /// From when its snapshot was sent until now: what the hubs took, without its app and its client. None if
+        /// nobody looked.
+        exchange_ms: Option<u64>,
     },
     /// Confirmed live on another hub: only now it counts as moved.
     Live {

@@ -35,7 +35,7 @@ pub use reconcile::{Handed, Welcomed};
 use crate::control::{DrainResult, Phase, Policy};
 use crate::id::{DrainId, SessionId};
 use crate::position::Millis;
-use pace::{Pacer, Speed};
+use pace::{Flight, Pacer, Speed};
 use peers::Peers;
 use report::Ledger;
 use roster::{Origin, Place, Roster, Seat};
@@ -68,6 +68,7 @@ pub struct Drain {
     pacer: Pacer,
     push_pacer: Pacer,
     speed: Speed,
+    flight: Flight,
     /// The order of release, fixed when the notice has aged: who said ready first.
     timetable: Vec<SessionId>,
     /// The next place in the timetable.
@@ -104,6 +105,7 @@ impl Drain {
         }
         let safe_interval_us = 1_000_000 / SAFE_RATE_PER_S;
         let push_interval_us = (plan.push_reserve_ms * 1_000 / plan.sessions().max(1)).min(safe_interval_us);
+        let flight = Flight::new(u64::from(plan.policy.max_in_flight), plan.policy.window_ms == 0);
         let mut drain = Self {
             id,
             ledger: Ledger::new(&plan, roster.remaining()),
@@ -116,6 +118,7 @@ impl Drain {
             roster,
             peers: Peers::default(),
             speed: Speed::new(),
+            flight,
             timetable: Vec::new(),
             cursor: 0,
             shift_ms: 0,

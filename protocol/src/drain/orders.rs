@@ -1,6 +1,7 @@
 //! Whom to ask next: notices, slots, turns, pushes and parks, within every bound at once.
 
 use super::event::Action;
+use super::pace::Flight;
 use super::plan::SAFE_RATE_PER_S;
 use super::roster::{Place, Queue, Seat};
 use super::state::State;
@@ -124,7 +125,14 @@ impl Drain {
     }
 
     pub(super) fn in_flight_limit(&self) -> u64 {
-        self.speed.of(u64::from(self.plan.policy.max_in_flight))
+        let max = u64::from(self.plan.policy.max_in_flight);
+        // A successor that is slow slows this many by itself; fewer would only leave both hubs idle.
+        let limit = self.speed.of(max).max(max.min(Flight::LEAST));
+        match self.state {
+            State::Releasing { .. } | State::Held { .. } => limit.min(self.flight.limit()),
+            // What is left goes before the deadline, whatever waits meanwhile.
+            _ => limit,
+        }
     }
 
     /// While clients still have slots, pushes leave them half of the room.

@@ -128,6 +128,60 @@ impl Speed {
     }
 }
 
+/// How many moves an unpaced drain keeps in flight: as many as the hubs hand over without a queue between them. With
+/// more nobody is moved sooner, and everybody stands frozen for longer.
+///
+/// Judged round by round, of as many exchanges as the limit: doubled while none waited, a quarter more while few
+/// did, seven tenths when more than a tenth did (TCP Vegas, Brakmo and Peterson 1995, in outline).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flight {
+    limit: u64,
+    least: u64,
+    max: u64,
+    best_ms: Option<u64>,
+    seen: u64,
+    waited: u64,
+}
+
+impl Flight {
+    /// Enough to keep two hubs busy that are near each other.
+    pub(super) const LEAST: u64 = 32;
+    /// An exchange waited if it took twice the best one, and so many milliseconds more.
+    const WAITED_MS: u64 = 5;
+
+    /// From few on, where nothing else paces; a timetable has its own bound.
+    pub(super) const fn new(max: u64, unpaced: bool) -> Self {
+        let least = if unpaced && max > Self::LEAST { Self::LEAST } else { max };
+        Self { limit: least, least, max, best_ms: None, seen: 0, waited: 0 }
+    }
+
+    /// So many.
+    pub(super) const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// One more handover took so long between the hubs.
+    pub(super) fn exchanged(&mut self, took_ms: u64) {
+        if self.least == self.max {
+            return;
+        }
+        let best_ms = self.best_ms.map_or(took_ms, |best_ms| best_ms.min(took_ms));
+        self.best_ms = Some(best_ms);
+        self.seen += 1;
+        self.waited += u64::from(took_ms > best_ms.saturating_mul(2).saturating_add(Self::WAITED_MS));
+        if self.seen < self.limit {
+            return;
+        }
+        let next = match self.waited {
+            0 => self.limit * 2,
+            few if few * 10 <= self.seen => self.limit + self.limit / 4,
+            _ => self.limit * CUT / FULL,
+        };
+        self.limit = next.clamp(self.least, self.max);
+        (self.seen, self.waited) = (0, 0);
+    }
+}
+
 /// What a successor's samples said so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Latency {
@@ -235,6 +289,39 @@ mod tests {
         assert_eq!(rising.permille(), 700);
         rising.sample(seen(401, 50), &mut best, Millis(3_000));
         assert_eq!(rising.permille(), 375, "half of 750: it is slow beyond twice the bound");
+    }
+
+    #[test]
+    fn an_unpaced_drain_keeps_as_many_in_flight_as_the_hubs_hand_over_without_waiting() {
+        let after = |rounds: &[&[u64]]| {
+            let mut flight = Flight::new(256, true);
+            for round in rounds {
+                let limit = flight.limit();
+                (0..limit as usize).for_each(|nth| flight.exchanged(round[nth % round.len()]));
+            }
+            flight.limit()
+        };
+        let (few, many) = (&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 20][..], &[1, 1, 1, 1, 20][..]);
+        assert_eq!(after(&[]), 32);
+        assert_eq!(after(&[&[1], &[1]]), 128, "doubled while nobody waits");
+        assert_eq!(after(&[&[1], &[1], &[1], &[1], &[1]]), 256, "and never above the policy");
+        assert_eq!(after(&[&[1], few]), 80, "a quarter more while few wait");
+        assert_eq!(after(&[&[1], &[1], many]), 89, "fewer when many do");
+        assert_eq!(after(&[many, many, many]), 32, "never so few that both hubs are idle");
+        assert_eq!(
+            after(&[&[100], &[150], &[200]]),
+            256,
+            "hubs far from each other take long for one and wait for none"
+        );
+    }
+
+    #[test]
+    fn a_paced_drain_and_a_policy_of_few_are_left_as_they_are() {
+        for (max, unpaced) in [(256, false), (20, true), (32, true)] {
+            let mut flight = Flight::new(max, unpaced);
+            (0..1_000).for_each(|nth| flight.exchanged(nth));
+            assert_eq!(flight.limit(), max);
+        }
     }
 
     #[test]

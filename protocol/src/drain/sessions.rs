@@ -32,7 +32,12 @@ impl Drain {
             Event::ConnectionLost { id } => self.connection_lost(id, now),
             Event::ConnectionBack { id } => self.connection_back(id, now),
             Event::HandoverBegan { id, to } => self.handover_began(id, to, now),
-            Event::Committed { id, to } => self.committed(id, to, now),
+            Event::Committed { id, to, exchange_ms } => {
+                if let Some(exchange_ms) = exchange_ms {
+                    self.flight.exchanged(exchange_ms);
+                }
+                self.committed(id, to, now);
+            }
             Event::Live { id, to, had_connection, resume } => self.live(id, to, had_connection, resume, now),
             Event::Resumed { id, resume } => self.resumed(id, resume),
             Event::Refused { id, to, why } => self.refused(id, to, &why, false, now),

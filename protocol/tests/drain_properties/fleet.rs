@@ -134,7 +134,7 @@ impl Fleet {
                 return self.later(after_ms + 5, Event::Refused { id, to: Some(to), why: "busy".into() });
             }
         }
-        self.later(after_ms + 5, Event::Committed { id, to });
+        self.later(after_ms + 5, Event::Committed { id, to, exchange_ms: Some(5) });
         if matches!(self.habit(id), Habit::Vanishes(_)) {
             return;
         }

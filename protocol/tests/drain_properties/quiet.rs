@@ -38,7 +38,7 @@ fn run(plan: Plan, hubs: &[Successor]) -> (Vec<(u64, SessionId)>, Drain, Millis)
             };
             let resume = connected.then(Resume::default);
             drain.handle(Event::HandoverBegan { id, to }, now);
-            drain.handle(Event::Committed { id, to }, now);
+            drain.handle(Event::Committed { id, to, exchange_ms: None }, now);
             drain.handle(Event::Live { id, to, had_connection: connected, resume }, now);
         }
         match drain.poll_timeout() {

@@ -342,7 +342,7 @@ impl World {
         match truth {
             Truth::Ordered | Truth::Pushed => {
                 self.put(id, Truth::Given);
-                self.tell(Event::Committed { id, to });
+                self.tell(Event::Committed { id, to, exchange_ms: None });
                 if self.is(Mutant::MovedBeforeLive) {
                     self.tell(Event::Live { id, to, had_connection: connected, resume: None });
                 }

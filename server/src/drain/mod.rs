@@ -104,7 +104,8 @@ impl Driver {
             }
             Outcome::Committed => {
                 if let Some(to) = moving.and_then(|moving| moving.to) {
-                    self.tell(Event::Committed { id, to });
+                    let exchange_ms = moving.and_then(|moving| Some(moving.committed_at?.since(moving.sent_at?)));
+                    self.tell(Event::Committed { id, to, exchange_ms });
                 }
             }
             Outcome::Live(to) => {

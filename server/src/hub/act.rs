@@ -54,7 +54,14 @@ fn one(
         Action::Say(to, message @ PeerMessage::Committed { .. }) if hub.store.state(cell.id).is_some() => {
             hub.spawn_moved_then_say(cell.id, to, message);
         }
-        Action::Say(to, message) => hub.say(to, message),
+        Action::Say(to, message) => {
+            if matches!(message, PeerMessage::Snapshot { .. } | PeerMessage::Difference { .. })
+                && let Some(moving) = &mut inner.moving
+            {
+                moving.sent_at = moving.sent_at.or(Some(hub.now()));
+            }
+            hub.say(to, message);
+        }
         Action::Welcome { conn, serial, resumed, from, received } => {
             return welcome(hub, cell, inner, conn, serial, resumed, from, received);
         }

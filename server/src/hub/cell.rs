@@ -76,6 +76,8 @@ pub struct Moving {
     pub connected: bool,
     /// At the predecessor: to whom; none when it is parked.
     pub to: Option<HubId>,
+    /// At the predecessor: when its snapshot was sent first.
+    pub sent_at: Option<Millis>,
     /// At the predecessor: when it was committed.
     pub committed_at: Option<Millis>,
     /// At the predecessor: what was numbered and what was counted when it was handed over.
@@ -95,6 +97,7 @@ impl Moving {
             since,
             connected,
             to: None,
+            sent_at: None,
             committed_at: None,
             handed: None,
             written: None,

@@ -32,7 +32,7 @@ impl Chance {
             4 => Event::ConnectionLost { id },
             5 => Event::ConnectionBack { id },
             6 => Event::HandoverBegan { id, to },
-            7 => Event::Committed { id, to },
+            7 => Event::Committed { id, to, exchange_ms: None },
             8 => Event::Live { id, to, had_connection: fleet.connected.get(&id) == Some(&true), resume: None },
             9 => Event::Resumed { id, resume: Resume { gap_ms: Some(self.below(9_000)), ..Resume::default() } },
             10 => Event::Refused { id, to: Some(to), why },

@@ -222,7 +222,7 @@ impl Fleet {
 
     fn arrives(&mut self, id: SessionId, to: HubId, after_ms: u64) {
         self.later(after_ms, Event::HandoverBegan { id, to });
-        self.later(after_ms + 5, Event::Committed { id, to });
+        self.later(after_ms + 5, Event::Committed { id, to, exchange_ms: Some(5) });
         if !self.silent_after_commit {
             let resume = Some(Resume { gap_ms: Some(after_ms), replayed: 1, ..Resume::default() });
             self.later(after_ms + 10, Event::Live { id, to, had_connection: true, resume });
@@ -236,7 +236,7 @@ impl Fleet {
         if let Some(why) = self.refusing {
             return self.later(20, Event::Refused { id, to: Some(to), why: why.into() });
         }
-        self.later(20, Event::Committed { id, to });
+        self.later(20, Event::Committed { id, to, exchange_ms: Some(20) });
         if !self.silent_after_commit {
             let had_connection = self.connected[&id];
             self.later(30, Event::Live { id, to, had_connection, resume: None });

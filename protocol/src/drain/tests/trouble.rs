@@ -246,7 +246,7 @@ fn repeated_and_late_events_change_nothing() {
     let before = fleet.status().sessions;
     for event in [
         Event::Live { id, to: PEER, had_connection: true, resume: None },
-        Event::Committed { id, to: PEER },
+        Event::Committed { id, to: PEER, exchange_ms: None },
         Event::Left { id },
         Event::Parked { id },
         Event::Forced { id },
