@@ -45,7 +45,8 @@ run slow slow --clients 5000 --stalled 50
 run drain-unpaced drain --clients "$SESSIONS" --notice 2s --window 0s --rate 0.2 --push-rate 0.05
 run drain-unpaced-heavy drain --clients "$SESSIONS" --notice 2s --window 0s
 run drain-1000 drain --clients 1000 --notice 2s --window 0s
-run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s --rate 0.2 --push-rate 0.05
+run drain-30s drain --clients "$SESSIONS" --notice 2s --window 30s --rate 0.2 --push-rate 0
+run drain-30s-fan-out drain --clients "$SESSIONS" --notice 2s --window 30s --rate 0.2 --push-rate 0.05
 # Beside peers that have one thread each (ws, uWebSockets, nchan, HAProxy, nginx as started here), the hub and the axum hub have one too.
 export TOKIO_WORKER_THREADS=1
 for peer in baseline ws uws nchan; do

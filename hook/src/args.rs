@@ -64,7 +64,7 @@ struct Options {
     /// When it ends, whatever happens [default: 5m; for the rest: 1m]
     #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     deadline: Option<String>,
-    /// Moves under way at once [default: 256]
+    /// Most moves under way at once [default: 256]
     #[arg(long, global = true, value_name = "N", help_heading = "Policy of the drain")]
     max_in_flight: Option<String>,
     /// Shares of the stages in percent, the canary first [default: 1,9,30,60]

@@ -88,6 +88,13 @@ async fn run(name: &str, program: PathBuf, file: &str, config: &str, port: u16) 
         }
         sleep(LOOK).await;
     }
+    // nginx listens before its worker is there, and the worker is what does the work.
+    while name != "haproxy" && family(started.pid).len() < 2 {
+        if Instant::now() >= end {
+            return Err(format!("{name} had no worker within {READY_WAIT:?}; see its message above"));
+        }
+        sleep(LOOK).await;
+    }
     let url = format!("ws://127.0.0.1:{port}/connect").parse().map_err(|error| format!("{name}: {error}"))?;
     Ok(Server {
         name: name.to_owned(),

@@ -122,9 +122,11 @@ impl Findings {
         self.figures.iter().filter_map(|figure| {
             let (value, half) = (figure.value?, (figure.high? - figure.low?) / 2.0);
             (half > value.abs() * UNSURE_PART).then(|| {
+                let within = format!("{} {}", super::table::number(half), figure.unit);
                 format!(
-                    "{} is sure to within {half:.0} {} only: measure with more, or at more points",
-                    figure.name, figure.unit
+                    "{} is sure to within {} only: measure with more, or at more points",
+                    figure.name,
+                    within.trim_end()
                 )
             })
         })

@@ -82,7 +82,8 @@ pub struct DrainRequest {
     /// How long before anyone is moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notice_ms: Option<u64>,
-    /// Over how long the moves are spread; 0 means unpaced, bounded only by `max_in_flight`.
+    /// Over how long the moves are spread; 0 means unpaced: as many are in flight, up to `max_in_flight`, as the
+    /// hubs pass on without a queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_ms: Option<u64>,
     /// How long to wait for the last ones.

@@ -9,7 +9,8 @@
 //! Pacing is closed-loop. Each connected session has a slot within the window; a stage opens when
 //! enough of the last one is back; no more than `max_in_flight` moves are ordered and not live; a
 //! refusal or a rising admission latency slows the whole rate down. The rate never exceeds the
-//! plan's, except where the window is 0.
+//! plan's, except where the window is 0: there as many are in flight as the hubs pass on without
+//! a queue between them.
 
 mod admission;
 mod event;

@@ -145,7 +145,7 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Enough to keep two hubs busy that are near each other.
-    pub(super) const LEAST: u64 = 32;
+    pub(super) const LEAST: u64 = 64;
     /// An exchange waited if it took twice the best one, and so many milliseconds more.
     const WAITED_MS: u64 = 5;
 
@@ -302,12 +302,12 @@ mod tests {
             flight.limit()
         };
         let (few, many) = (&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 20][..], &[1, 1, 1, 1, 20][..]);
-        assert_eq!(after(&[]), 32);
-        assert_eq!(after(&[&[1], &[1]]), 128, "doubled while nobody waits");
+        assert_eq!(after(&[]), 64);
+        assert_eq!(after(&[&[1]]), 128, "doubled while nobody waits");
         assert_eq!(after(&[&[1], &[1], &[1], &[1], &[1]]), 256, "and never above the policy");
-        assert_eq!(after(&[&[1], few]), 80, "a quarter more while few wait");
-        assert_eq!(after(&[&[1], &[1], many]), 89, "fewer when many do");
-        assert_eq!(after(&[many, many, many]), 32, "never so few that both hubs are idle");
+        assert_eq!(after(&[&[1], few]), 160, "a quarter more while few wait");
+        assert_eq!(after(&[&[1], many]), 89, "fewer when many do");
+        assert_eq!(after(&[many, many, many]), 64, "never so few that both hubs are idle");
         assert_eq!(
             after(&[&[100], &[150], &[200]]),
             256,
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_paced_drain_and_a_policy_of_few_are_left_as_they_are() {
-        for (max, unpaced) in [(256, false), (20, true), (32, true)] {
+        for (max, unpaced) in [(256, false), (20, true), (64, true)] {
             let mut flight = Flight::new(max, unpaced);
             (0..1_000).for_each(|nth| flight.exchanged(nth));
             assert_eq!(flight.limit(), max);
