@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -33,7 +33,10 @@ enum Lie {
     Ends,
 }
 
-type Clients = Arc<Mutex<Vec<UnboundedSender<String>>>>;
+/// Messages that wait for one client; with more some are lost, and the test says so.
+const WAITING_MAX: usize = 4_096;
+
+type Clients = Arc<Mutex<Vec<Sender<String>>>>;
 
 /// A server, `ws://` and `http://` address.
 async fn server(lie: Lie) -> (String, String) {
@@ -63,7 +66,7 @@ async fn serve(lie: Lie, stream: TcpStream, clients: Clients) {
     if lie == Lie::Ends {
         return;
     }
-    let (give, mut take) = unbounded_channel();
+    let (give, mut take) = channel(WAITING_MAX);
     let own = {
         let mut clients = clients.lock().expect("no panic");
         clients.push(give);
@@ -82,7 +85,7 @@ async fn serve(lie: Lie, stream: TcpStream, clients: Clients) {
                 nth += 1;
                 let clients = clients.lock().expect("no panic");
                 let (to, answers) = answers(lie, text.as_str(), nth, own, clients.len());
-                answers.into_iter().for_each(|answer| drop(clients[to].send(answer)));
+                answers.into_iter().for_each(|answer| drop(clients[to].try_send(answer)));
             }
         }
     }
@@ -126,7 +129,7 @@ async fn publish(lie: Lie, mut stream: TcpStream, clients: Clients) {
     };
     for (nth, client) in clients.lock().expect("no panic").iter().enumerate() {
         let times = if lie == Lie::LosesAndDoubles { nth % 2 * 2 } else { 1 };
-        (0..times).for_each(|_| drop(client.send(text.clone())));
+        (0..times).for_each(|_| drop(client.try_send(text.clone())));
     }
     drop(stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await);
 }
