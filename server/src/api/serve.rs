@@ -70,6 +70,9 @@ async fn converse(hub: &Hub, stream: Stream, remote: SocketAddr, router: Router)
         .header_read_timeout(Duration::from_millis(limits.header_ms))
         .max_buf_size(limits.header_bytes.max(8192) as usize)
         .keep_alive(true)
+        // Who asks and goes is heard all the same: a trigger whose time is over says its undoing to a hub that stood
+        // still, and does not wait. Otherwise a call is dropped when its end is read together with it.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%remote, %error, "private connection ended");

@@ -1,7 +1,9 @@
 //! The private API against live sessions: publish, channels, state, listing, evict.
 
 use serde_json::{Value, json};
-use tidegate_tests::{RawClient, Setup, wait_until};
+use std::io::Write;
+use std::time::Duration;
+use tidegate_tests::{RawClient, Setup, Signal, wait_until};
 
 /// Metrics of the contract, with the values that one idle client makes.
 const METRICS: [&str; 8] = [
@@ -14,6 +16,9 @@ const METRICS: [&str; 8] = [
     "tidegate_gap_seconds",
     "tidegate_rejected_total",
 ];
+
+/// From a call to a hub that stands still to its end, and from there until the hub goes on.
+const APART: Duration = Duration::from_millis(60);
 
 fn id(welcome: &Value) -> &str {
     welcome["session"].as_str().expect("a session has an id")
@@ -170,4 +175,26 @@ async fn health_metrics_and_the_hub_itself_are_there_to_be_watched() {
     hub.api.get("/v1/drain/report").await.problem(404);
     assert_eq!(hub.api.get("/v1/drain").await.expect(200)["phase"], "serving");
     assert_eq!(hub.api.delete("/v1/drain").await.expect(200)["phase"], "serving");
+}
+
+#[tokio::test]
+async fn a_call_to_a_hub_that_stands_still_is_heard_although_its_caller_has_gone() {
+    let hub = Setup::new("A").start().await;
+    let (_client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
+    for nth in 0..25 {
+        hub.signal(Signal::Stop);
+        // The kernel takes the call, and later its end; the hub finds both when it goes on.
+        let mut gone = std::net::TcpStream::connect(hub.private).expect("the listen queue takes it");
+        let channel = format!("/v1/sessions/{}/channels/c{nth}", id(&welcome));
+        write!(gone, "PUT {channel} HTTP/1.1\r\nhost: {}\r\n\r\n", hub.private).expect("written");
+        tokio::time::sleep(APART).await;
+        drop(gone);
+        tokio::time::sleep(APART).await;
+        hub.signal(Signal::Cont);
+        wait_until(&format!("call {nth} is heard"), async || {
+            let channels = hub.session(id(&welcome)).await.channels;
+            channels.contains(&format!("c{nth}")).then_some(()).ok_or(format!("{channels:?}"))
+        })
+        .await;
+    }
 }
