@@ -86,6 +86,8 @@ pub struct Hub {
     tombstones: Mutex<Tombstones>,
     parked_for_good: AtomicBool,
     taking_up: [tokio::sync::Mutex<()>; parking::TAKE_UP_LANES],
+    /// At most one for each of those.
+    coming_up: std::sync::Mutex<std::collections::BTreeSet<SessionId>>,
     started: Instant,
     started_unix_ms: u64,
 }
@@ -142,6 +144,7 @@ impl Hub {
             tombstones: Mutex::default(),
             parked_for_good: AtomicBool::new(false),
             taking_up: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            coming_up: std::sync::Mutex::default(),
             started: Instant::now(),
             started_unix_ms: parts.started_unix_ms,
             config: parts.config,

@@ -8,7 +8,8 @@ use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::store::{Parked, RecordState};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Generation;
@@ -73,6 +74,15 @@ pub(crate) enum Stored {
     Lost,
 }
 
+/// A session between disk and memory; dropped when it has arrived, or stays where it was.
+struct OnItsWay<'a>(&'a Hub, SessionId);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.coming_up().remove(&self.1);
+    }
+}
+
 fn refused(why: String) -> CallError {
     CallError::Busy { why, after_ms: 1_000 }
 }
@@ -133,14 +143,17 @@ impl Hub {
         match self.store.state(session) {
             None => Stored::Not,
             Some(RecordState::Parked) => Stored::Parked,
-            // In this order: whoever takes it up lets go of the lane when it is in memory.
-            Some(RecordState::TakenUp) => {
-                match self.lane(session).try_lock().is_err() || self.cell(session).is_some() {
-                    true => Stored::ComingUp,
-                    false => Stored::Lost,
-                }
+            // In this order: whoever takes it up says that it is done when it is in memory.
+            Some(RecordState::TakenUp) if self.coming_up().contains(&session) || self.cell(session).is_some() => {
+                Stored::ComingUp
             }
+            Some(RecordState::TakenUp) => Stored::Lost,
         }
+    }
+
+    /// The sessions between disk and memory. Not told by the lanes: others share those.
+    fn coming_up(&self) -> std::sync::MutexGuard<'_, BTreeSet<SessionId>> {
+        self.coming_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One at a time per session; different sessions share the sync of the log.
@@ -168,6 +181,8 @@ impl Hub {
         let Some((fence, record)) = self.read_parked(session).await else {
             return Err(refused("its parked record cannot be read".into()));
         };
+        self.coming_up().insert(session);
+        let _until_it_is_in_memory = OnItsWay(self, session);
         fault::at(Step::BeforeTakenUpSync);
         self.store.taken_up(vec![session]).await.map_err(|error| refused(error.to_string()))?;
         fault::at(Step::AfterTakenUpSync);

@@ -63,3 +63,13 @@ async fn a_session_that_is_being_taken_up_is_never_told_to_be_lost_and_calls_wai
     }
     assert!(met > 0, "of {SESSIONS} moments not one was met, so nothing was tried");
 }
+
+#[tokio::test]
+async fn a_session_that_a_dead_process_had_taken_up_is_lost_also_while_others_are_taken_up() {
+    let bench = parked(2).await;
+    bench.hub.take_up(SessionId(1)).await.expect("taken up");
+    let next = bench.again().await;
+    // Every lane is busy, as with many who come back at once.
+    let _busy = next.hub.stop_taking_up().await;
+    assert_eq!([1, 2, 3].map(|id| next.hub.stored(SessionId(id))), [Stored::Lost, Stored::Parked, Stored::Not]);
+}
