@@ -7,6 +7,7 @@
 mod drain;
 mod policy;
 mod publish;
+mod ready;
 
 pub use drain::{
     ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks, PlanShare,
@@ -18,6 +19,7 @@ pub use policy::{
 };
 pub use policy::{DrainRequest, Gate, GateRequest, OnOrphan, Policy, PolicyError, Rest, Trigger};
 pub use publish::{Payload, PublishAnswer, PublishRequest, Scope, SessionInfo, SessionPhase, SessionsPage, Target};
+pub use ready::{Readiness, WhenDraining};
 
 use crate::id::{HubId, Incarnation};
 use serde::de::value::MapAccessDeserializer;

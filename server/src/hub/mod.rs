@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 pub use sweep::sweep;
+use tidegate_protocol::control::{Readiness, WhenDraining};
 use tidegate_protocol::id::{ConnectionId, HubId, Incarnation, SessionId};
 use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::record::Record;
@@ -168,9 +169,14 @@ impl Hub {
         format!("{scheme}://{}", self.private)
     }
 
-    /// Whether load balancers should send clients here.
-    pub fn is_ready(&self) -> bool {
-        !(self.config.unready_when_draining && self.drain.is_leaving())
+    /// Whether load balancers should send newcomers here.
+    pub fn readiness(&self) -> Readiness {
+        Readiness::judge(self.drain.hub_state(), self.places(), self.session_limit())
+    }
+
+    /// What a health check is told while this hub drains, unless it asks for something else.
+    pub fn when_draining(&self) -> WhenDraining {
+        if self.config.unready_when_draining { WhenDraining::Unready } else { WhenDraining::Ready }
     }
 
     /// Milliseconds since this run began, on the monotonic clock.
@@ -276,6 +282,14 @@ impl Hub {
     /// Whether one more session may begin here.
     pub fn has_room(&self) -> bool {
         (self.connection_count() as u64) <= self.session_limit()
+    }
+
+    /// How many more sessions may come here. A session needs a place among the sessions, and its connection a
+    /// descriptor; copies, detached sessions and connections that owe a hello have theirs already.
+    pub fn places(&self) -> u64 {
+        let sessions = self.session_count() + self.beginning();
+        let for_sessions = self.config.limits.sessions.saturating_sub(sessions);
+        for_sessions.min(self.session_limit().saturating_sub(self.connection_count() as u64))
     }
 
     /// Room for one more session beside those that are here, detached ones and copies included, and those

@@ -7,7 +7,7 @@ use crate::hub::Hub;
 use crate::telemetry::Rejected;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tidegate_protocol::control::Problem;
+use tidegate_protocol::control::{Problem, WhenDraining};
 use tidegate_protocol::frame::SUBPROTOCOL;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -36,7 +36,7 @@ pub(super) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     if request.method() == Method::GET
-        && let Some(answer) = health(&hub, request.uri().path())
+        && let Some(answer) = health(&hub, request.uri())
     {
         return Ok(answer);
     }
@@ -79,7 +79,7 @@ fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, asked: Asked)
 
 /// The key of the answer, if this request becomes a client's connection.
 pub(super) fn accepted<B>(hub: &Hub, request: &Request<B>) -> Option<String> {
-    if health(hub, request.uri().path()).is_some() || obstacle(hub, request).is_some() {
+    if is_health(request.uri()) || obstacle(hub, request).is_some() {
         return None;
     }
     key(request.headers()).map(derive_accept_key)
@@ -93,13 +93,27 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
     (STANDARD.decode_slice(key, &mut nonce) == Ok(KEY_BYTES)).then_some(key)
 }
 
-fn health(hub: &Hub, path: &str) -> Option<Answer> {
-    match path {
+fn is_health(uri: &Uri) -> bool {
+    matches!(uri.path(), "/healthz/live" | "/healthz/ready")
+}
+
+/// `/healthz/live` and `/healthz/ready`, as the private listener answers them; here in plain words.
+fn health(hub: &Hub, uri: &Uri) -> Option<Answer> {
+    match uri.path() {
         "/healthz/live" => Some(text(StatusCode::OK, "live")),
-        "/healthz/ready" if hub.is_ready() => Some(text(StatusCode::OK, "ready")),
-        "/healthz/ready" => Some(text(StatusCode::SERVICE_UNAVAILABLE, "draining")),
+        "/healthz/ready" => Some(ready(hub, uri.query().unwrap_or_default())),
         _ => None,
     }
+}
+
+fn ready(hub: &Hub, query: &str) -> Answer {
+    let asked = match WhenDraining::asked_in(query) {
+        Ok(asked) => asked,
+        Err(wrong) => return text(StatusCode::BAD_REQUEST, wrong),
+    };
+    let readiness = hub.readiness();
+    let status = readiness.status(asked.unwrap_or_else(|| hub.when_draining()));
+    text(StatusCode::from_u16(status).expect("200, 404 or 503"), readiness.words())
 }
 
 /// Somebody took the public listener for the private one: a call of the private API that is no upgrade.
@@ -245,8 +259,8 @@ fn kept<B>(request: &Request<B>, remote: SocketAddr) -> BTreeMap<String, String>
     headers
 }
 
-fn text(status: StatusCode, body: &'static str) -> Answer {
-    let mut answer = Response::new(Full::from(body));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer

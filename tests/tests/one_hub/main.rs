@@ -7,3 +7,4 @@ mod connecting;
 mod crashes;
 mod moments;
 mod parking;
+mod readiness;

@@ -91,19 +91,18 @@ async fn unknown_paths_and_wrong_methods_are_problems_too() {
 }
 
 #[tokio::test]
-async fn health_turns_503_in_a_drain_only_if_asked_to() {
-    for (flags, status) in [(&[][..], 200), (&["--unready-when-draining"][..], 503)] {
-        let bench = bench(flags).await;
-        assert_eq!(bench.get("/healthz/ready").await.status, 200);
-        bench.session(1, None, &[]);
-        bench.call("POST", "/v1/drain").await.ok(202);
-        let ready = bench.get("/healthz/ready").await;
-        assert_eq!(ready.status, status, "{flags:?}");
-        if status == 503 {
-            ready.says(503, "draining");
-        }
-        assert_eq!(bench.get("/healthz/live").await.status, 200);
-    }
+async fn ready_says_whether_newcomers_are_wanted_and_why_not() {
+    let bench = bench(&["--limit-sessions", "1"]).await;
+    assert_eq!(bench.get("/healthz/ready").await.body, "ready");
+    bench.session(1, None, &[]);
+    bench.get("/healthz/ready").await.says(503, "all the 1 sessions that it may have");
+    bench.call("POST", "/v1/drain").await.ok(202);
+    let draining = bench.get("/healthz/ready").await;
+    assert_eq!(draining.status, 200, "{draining:?}");
+    assert!(draining.body.starts_with(b"draining: "), "{draining:?}");
+    bench.get("/healthz/ready?draining=404").await.says(404, "hands its sessions on");
+    bench.get("/healthz/ready?draining=1").await.says(400, "give draining=404, or none");
+    assert_eq!(bench.get("/healthz/live").await.status, 200);
 }
 
 #[tokio::test]
