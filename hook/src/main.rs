@@ -32,9 +32,9 @@ use output::{Mode, Output};
 use run::{Ending, Run};
 use settings::{BadSetting, Settings, Sources};
 use std::cell::{Cell, RefCell};
-use std::io::Write;
 use std::process;
 use std::time::Duration;
+use tidegate_output::{Stream, last_words};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the last lines may take to be written; a reader that is stuck gets no more.
@@ -162,7 +162,7 @@ fn show_help_or_error(shown: &clap::Error) -> Exit {
         complain(&text);
         return Exit::Usage;
     }
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    last_words(Stream::Stdout, &text, LAST_WORDS_MAX);
     Exit::Done
 }
 
@@ -172,7 +172,7 @@ fn refuse(bad: &BadSetting) -> Exit {
     Exit::Usage
 }
 
-/// A line on stderr; a broken pipe there is nobody's business.
+/// A line on stderr. A broken pipe there is nobody's business, and a full one is not waited for.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+    last_words(Stream::Stderr, text.trim_end(), LAST_WORDS_MAX);
 }

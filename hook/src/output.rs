@@ -9,11 +9,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
-/// Lines that may wait for a slow reader; further ones are dropped, for progress that is late is worthless.
+/// Lines that may wait for a slow reader; further ones are dropped and counted, for progress that is late is worthless.
 const QUEUE_MAX_LINES: usize = 256;
+/// How often an end looks for room in a full queue.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How the trigger speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +65,19 @@ enum Item {
 pub(crate) struct Output {
     mode: Mode,
     queue: SyncSender<Item>,
+    /// Lines that were dropped and not told of.
+    dropped: Arc<AtomicU64>,
 }
 
 impl Output {
     /// Starts the writer on stdout. Without a thread to write it stays silent rather than fail the drain.
     pub(crate) fn start(mode: Mode) -> Self {
         let (queue, items) = sync_channel(QUEUE_MAX_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = Writer { mode, dropped: dropped.clone(), broken: false, bar: None };
         // A refused thread drops the receiver, and every send then fails, which is ignored.
-        let _ = std::thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&items));
-        Self { mode, queue }
+        let _ = std::thread::Builder::new().name("output".to_owned()).spawn(move || writer.run(&items));
+        Self { mode, queue, dropped }
     }
 
     /// How it speaks.
@@ -79,15 +87,14 @@ impl Output {
 
     /// Something to know on the way: a line, or a `note` object.
     pub(crate) fn note(&self, text: &str) {
-        match self.mode {
-            Mode::Json => self.object(&json!({ "event": "note", "text": text })),
-            Mode::Plain | Mode::Terminal => self.raw(text.to_owned()),
-        }
+        self.raw(note(self.mode, text));
     }
 
     /// One line as it stands.
     pub(crate) fn raw(&self, line: String) {
-        let _ = self.queue.try_send(Item::Line(line));
+        if self.queue.try_send(Item::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// One JSON object on a line.
@@ -111,37 +118,75 @@ impl Output {
 
     /// Waits until everything is written, at most `limit`.
     pub(crate) fn close(&self, limit: Duration) {
+        let end = Instant::now() + limit;
         let (done, written) = sync_channel(1);
-        if self.queue.try_send(Item::Close(done)).is_ok() {
-            let _ = written.recv_timeout(limit);
+        let mut close = Item::Close(done);
+        // A reader that is slow, but reads, gets the verdict.
+        while let Err(TrySendError::Full(again)) = self.queue.try_send(close) {
+            if Instant::now() >= end {
+                return;
+            }
+            close = again;
+            std::thread::sleep(LOOK_EVERY);
         }
+        let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 }
 
-/// The writer's life: lines out, until told to close or the handle is gone.
-fn write_all(items: &Receiver<Item>) {
-    let mut broken = false;
-    let mut bar: Option<ProgressBar> = None;
-    for item in items {
-        match item {
-            Item::Line(line) => {
-                let mut write = || broken = broken || writeln!(std::io::stdout(), "{line}").is_err();
-                match &bar {
-                    Some(bar) => bar.suspend(write),
-                    None => write(),
+/// Something to know on the way, as this mode says it.
+fn note(mode: Mode, text: &str) -> String {
+    match mode {
+        Mode::Json => json!({ "event": "note", "text": text }).to_string(),
+        Mode::Plain | Mode::Terminal => text.to_owned(),
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    mode: Mode,
+    dropped: Arc<AtomicU64>,
+    broken: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Writer {
+    /// Lines out, until told to close or the handle is gone.
+    fn run(mut self, items: &Receiver<Item>) {
+        for item in items {
+            match item {
+                Item::Line(line) => {
+                    self.line(&line);
+                    self.tell_dropped();
+                }
+                Item::Bar(view) if !self.broken => draw(self.bar.get_or_insert_with(new_bar), &view),
+                Item::Bar(_) => {}
+                Item::NoBar => {
+                    if let Some(bar) = self.bar.take() {
+                        bar.finish_and_clear();
+                    }
+                }
+                Item::Close(done) => {
+                    let _ = std::io::stdout().flush();
+                    let _ = done.send(());
                 }
             }
-            Item::Bar(view) if !broken => draw(bar.get_or_insert_with(new_bar), &view),
-            Item::Bar(_) => {}
-            Item::NoBar => {
-                if let Some(bar) = bar.take() {
-                    bar.finish_and_clear();
-                }
-            }
-            Item::Close(done) => {
-                let _ = std::io::stdout().flush();
-                let _ = done.send(());
-            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let mut write = || self.broken = self.broken || writeln!(std::io::stdout(), "{line}").is_err();
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// A reader that reads again is told what it has missed.
+    fn tell_dropped(&mut self) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let lines = crate::text::count(dropped, "line");
+            self.line(&note(self.mode, &format!("({lines} dropped here: nobody read them)")));
         }
     }
 }

@@ -16,7 +16,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use http::Uri;
+use std::io::IsTerminal;
 use std::time::Duration;
+use tidegate_output::{Stream, last_words};
+
+/// How long help, or what is wrong with the command line, may take to be read.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Load and measuring tool for Tidegate hubs: its clients keep accounts of their own and believe no hub.
 #[derive(Debug, Parser)]
@@ -138,7 +143,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Reads the command line.
 pub(crate) fn read() -> Cli {
     let command = Cli::command();
-    let matches = command.get_matches();
+    let matches = command.try_get_matches().unwrap_or_else(|error| show(&error));
     if let Some(("drain", given)) = matches.subcommand()
         && given.value_source("start") != Some(ValueSource::CommandLine)
     {
@@ -150,10 +155,21 @@ pub(crate) fn read() -> Cli {
             let why = format!(
                 "--{option} is for drains that this tool starts itself (--start); here whoever starts the drain says it"
             );
-            Cli::command().error(ErrorKind::ArgumentConflict, why).exit();
+            show(&Cli::command().error(ErrorKind::ArgumentConflict, why));
         }
     }
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| show(&error))
+}
+
+/// Help and version on stdout, what was mistyped on stderr, and the end.
+fn show(error: &clap::Error) -> ! {
+    let (stream, is_terminal) = match error.use_stderr() {
+        true => (Stream::Stderr, std::io::stderr().is_terminal()),
+        false => (Stream::Stdout, std::io::stdout().is_terminal()),
+    };
+    let text = error.render();
+    last_words(stream, &if is_terminal { text.ansi().to_string() } else { text.to_string() }, SHOWN_WITHIN);
+    std::process::exit(error.exit_code())
 }
 
 /// A number of sessions.

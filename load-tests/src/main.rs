@@ -34,6 +34,12 @@ use target::Server;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    let exit = story();
+    report::last_words();
+    exit
+}
+
+fn story() -> ExitCode {
     let scenario = args::read().scenario;
     match scenario {
         Scenario::Generator => return told(thin::run_worker().map(|()| true)),

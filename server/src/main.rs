@@ -1,7 +1,8 @@
 //! `tidegate`: settings, then [`tidegate::run`], then an exit code.
 
 use std::process::ExitCode;
-use tidegate::config::Config;
+use tidegate::config::{Config, LAST_WORDS_MAX};
+use tidegate_output::{Stream, last_words};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     match tidegate::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidegate: {error}");
+            last_words(Stream::Stderr, &format!("tidegate: {error}"), LAST_WORDS_MAX);
             ExitCode::from(error.exit_code())
         }
     }

@@ -16,6 +16,7 @@ use crate::{api, hub, memory, public};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_output::{Outlet, Stream};
 use tidegate_protocol::id::{HubId, Incarnation};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -80,7 +81,9 @@ impl From<ClusterKeysError> for RunError {
 /// # Errors
 /// See [`RunError`]; nothing was served then.
 pub fn run(config: Config) -> Result<(), RunError> {
-    telemetry::init_logs(config.log_format, &config.log_level)?;
+    // Dropped last, so that the last lines of everything else are written.
+    let _logs = telemetry::init_logs(config.log_format, &config.log_level)?;
+    telemetry::log_panics();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(|| _ = memory::give_back()).build()?;
     runtime.block_on(serve(config))
@@ -88,6 +91,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     fault::arm().map_err(|wrong| SettingError::new(fault::VARIABLE, wrong.given, wrong.expected))?;
+    tokio::spawn(telemetry::rounds());
+    tokio::spawn(Strays::new()?.tell());
     for note in config.notes() {
         tracing::info!("{note}");
     }
@@ -118,10 +123,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     let (public, private) = (start.public.local_addr()?, start.private.local_addr()?);
     let hub = start.run()?;
-    say_ready(public, private);
+    let _stdout = say_ready(public, private);
     tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
     while let Told::Reload = signals.next().await {
-        reload([&public_tls, &private_tls].into_iter().flatten());
+        reload(&[&public_tls, &private_tls].into_iter().flatten().collect::<Vec<_>>());
     }
     stop(&hub, signals.stop()).await;
     drop(data_dir);
@@ -182,7 +187,10 @@ impl Start {
 }
 
 /// New certificates are for new connections; a file that cannot be read leaves the old ones in place.
-fn reload<'a>(listeners: impl Iterator<Item = &'a TlsReloader>) {
+fn reload(listeners: &[&TlsReloader]) {
+    if listeners.is_empty() {
+        tracing::info!("SIGHUP: there is nothing to read again, for no listener has a certificate");
+    }
     for tls in listeners {
         match tls.reload() {
             Ok(()) => tracing::info!("certificates read again"),
@@ -218,12 +226,13 @@ async fn listen(world: &World, option: &'static str, address: SocketAddr) -> Res
     world.listen(address).await.map_err(|error| RunError::Listen { option, address, error })
 }
 
-/// The one line on stdout that scripts wait for.
-fn say_ready(public: SocketAddr, private: SocketAddr) {
-    use std::io::Write;
+/// The one line on stdout that scripts wait for. Nobody may be listening, or nobody read what is in the pipe
+/// already: the hub serves all the same, and the line is written when it is taken, as long as the outlet lives.
+fn say_ready(public: SocketAddr, private: SocketAddr) -> Outlet {
     let line = serde_json::json!({"event": "ready", "public": public.to_string(), "private": private.to_string()});
-    // Nobody may be listening; the hub serves all the same.
-    drop(writeln!(std::io::stdout(), "{line}"));
+    let stdout = Outlet::open(Stream::Stdout);
+    stdout.line(&line.to_string());
+    stdout
 }
 
 /// Push, else park, within the stop deadline; once `hurried` is done, park at once.
@@ -250,9 +259,40 @@ enum Told {
     Reload,
 }
 
+/// Signals that mean nothing here and would end the process by default: somebody may send them by mistake, or
+/// mean another program.
+struct Strays([(&'static str, Signal); 4]);
+
+impl Strays {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self([
+            ("SIGUSR1", signal(SignalKind::user_defined1())?),
+            ("SIGUSR2", signal(SignalKind::user_defined2())?),
+            ("SIGALRM", signal(SignalKind::alarm())?),
+            ("SIGIO", signal(SignalKind::io())?),
+        ]))
+    }
+
+    /// Says that they mean nothing, for as long as the process lives.
+    async fn tell(self) {
+        let listening = self.0.map(|(name, mut signal)| async move {
+            while signal.recv().await.is_some() {
+                match name {
+                    "SIGUSR2" => {
+                        tracing::info!("SIGUSR2 is kept for later use and does nothing; SIGTERM stops this hub")
+                    }
+                    name => tracing::info!("{name} does nothing here; SIGTERM stops this hub"),
+                }
+            }
+        });
+        futures_util::future::join_all(listening).await;
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
     hangup: Signal,
     /// Kept only so that it is caught: a write beyond the file size limit then fails, as on a full disk, and
     /// its sessions are served on. By default the system would kill the whole process.
@@ -264,6 +304,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
@@ -279,6 +320,7 @@ impl Signals {
             biased;
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
+            _ = self.quit.recv() => Told::Stop,
             _ = self.hangup.recv() => Told::Reload,
         }
     }

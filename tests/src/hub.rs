@@ -2,7 +2,7 @@
 
 use crate::ports::free_address;
 use crate::private::Private;
-use crate::program::{Exit, Program, Signal};
+use crate::program::{Exit, Outputs, Program, Signal};
 use crate::wait::wait_until;
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
@@ -148,6 +148,24 @@ impl Setup {
     /// Starts the process without waiting for anything.
     pub fn launch(&self) -> Program {
         Program::start(&self.name, "tidegate", &self.args(), &self.env)
+    }
+
+    /// Starts a hub with stdout and stderr led elsewhere, on addresses that are known before, and waits until it
+    /// answers.
+    ///
+    /// # Panics
+    /// When it does not answer in time.
+    pub async fn start_into(self, into: Outputs) -> Hub {
+        let setup = self.at(free_address(), free_address());
+        let program = Program::start_into(&setup.name, "tidegate", &setup.args(), &setup.env, into);
+        let (public, private) = (setup.public, setup.private);
+        let hub = Hub { setup, program, public, private, api: Private::new(private) };
+        wait_until("the hub answers", || async {
+            assert!(!hub.is_over(), "{} ended before it answered: {:?}", hub.setup.name, hub.program.over());
+            tokio::net::TcpStream::connect(private).await.map_err(|error| error.to_string())
+        })
+        .await;
+        hub
     }
 
     /// Starts a hub and waits until it is ready.

@@ -17,8 +17,18 @@ const LINES_KEPT: usize = 500;
 pub enum Signal {
     /// Stop in order.
     Term,
+    /// Stop, as Ctrl-\\ says it.
+    Quit,
     /// Read certificates again.
     Hup,
+    /// Means nothing to a hub.
+    Usr1,
+    /// Kept for later use.
+    Usr2,
+    /// A timer that nobody has set.
+    Alrm,
+    /// What a write into a closed pipe brings.
+    Pipe,
     /// Freeze.
     Stop,
     /// Go on.
@@ -31,7 +41,12 @@ impl Signal {
     const fn name(self) -> &'static str {
         match self {
             Self::Term => "TERM",
+            Self::Quit => "QUIT",
             Self::Hup => "HUP",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+            Self::Alrm => "ALRM",
+            Self::Pipe => "PIPE",
             Self::Stop => "STOP",
             Self::Cont => "CONT",
             Self::Kill => "KILL",
@@ -71,6 +86,15 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Where a program's stdout and stderr go; `None`: to the test, which listens.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Standard output.
+    pub stdout: Option<Stdio>,
+    /// Standard error.
+    pub stderr: Option<Stdio>,
+}
+
 #[derive(Debug, Default)]
 struct Said {
     stdout: VecDeque<String>,
@@ -94,8 +118,17 @@ impl Program {
     /// # Panics
     /// When it cannot be started.
     pub fn start(name: &str, program: &str, args: &[String], env: &[(String, String)]) -> Self {
+        Self::start_into(name, program, args, env, Outputs::default())
+    }
+
+    /// The same, with stdout and stderr led elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_into(name: &str, program: &str, args: &[String], env: &[(String, String)], into: Outputs) -> Self {
         let mut command = Command::new(binary(program));
-        command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).env_clear().stdin(Stdio::null());
+        command.stdout(into.stdout.unwrap_or_else(Stdio::piped)).stderr(into.stderr.unwrap_or_else(Stdio::piped));
         for kept in ["PATH", "HOME"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
@@ -104,12 +137,9 @@ impl Program {
         command.envs(env.iter().map(|(key, value)| (key, value)));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
         let said = Arc::new(Mutex::new(Said::default()));
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr = child.stderr.take().expect("stderr is piped");
-        let readers = vec![
-            listen(stdout, said.clone(), |said| &mut said.stdout),
-            listen(stderr, said.clone(), |said| &mut said.stderr),
-        ];
+        let stdout = child.stdout.take().map(|stdout| listen(stdout, said.clone(), |said| &mut said.stdout));
+        let stderr = child.stderr.take().map(|stderr| listen(stderr, said.clone(), |said| &mut said.stderr));
+        let readers = stdout.into_iter().chain(stderr).collect();
         Self { name: name.to_owned(), pid: child.id(), child: Mutex::new(child), said, readers: Mutex::new(readers) }
     }
 

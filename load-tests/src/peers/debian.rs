@@ -141,7 +141,7 @@ async fn install(packages: &str) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err(wanted);
     }
-    eprintln!("tidegate-load: installing Debian packages: {packages}");
+    crate::report::complain(&format!("tidegate-load: installing Debian packages: {packages}"));
     let status = Command::new("apt-get")
         .args(["install", "-y", "-qq", "--no-install-recommends"])
         .args(packages.split(' '))

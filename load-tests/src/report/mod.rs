@@ -13,4 +13,4 @@ mod svg;
 mod table;
 
 pub(crate) use model::{Chart, Distribution, Figure, Findings, Series};
-pub(crate) use output::{OutputArgs, complain, finish, keep, say};
+pub(crate) use output::{OutputArgs, complain, finish, keep, last_words, say};

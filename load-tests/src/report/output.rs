@@ -4,8 +4,21 @@ use super::model::{Findings, Report, Verdict};
 use super::{html, table};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use tidegate_output::{Outlet, Stream};
+
+/// How long an end waits for its reader.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
+
+/// A reader that is closed or stuck is no reason to fail, or to hold up what is measured.
+static STDOUT: LazyLock<Outlet> = LazyLock::new(|| Outlet::open(Stream::Stdout));
+static STDERR: LazyLock<Outlet> = LazyLock::new(|| {
+    let outlet = Outlet::open(Stream::Stderr);
+    outlet.on_flowing_again(|lines| complain(&format!("({lines} lines dropped: nobody read them)")));
+    outlet
+});
 
 /// Options that say where the report goes.
 #[derive(Clone, Debug, Default, Args)]
@@ -49,9 +62,7 @@ pub(crate) fn finish(
     began: &str,
 ) -> Result<bool, String> {
     let report = Report::of(scenario, findings, began.to_owned(), out.report_anyway);
-    let mut stdout = std::io::stdout();
-    // A closed stdout is no reason to fail a run whose report goes to files.
-    let _ = stdout.write_all(table::text(&report).as_bytes());
+    STDOUT.write(table::text(&report).as_bytes());
     let saved = save(&report, out);
     for why in report.refused.iter().chain(&report.faults) {
         complain(&format!("fault: {why}"));
@@ -81,7 +92,15 @@ fn save(report: &Report, out: &OutputArgs) -> Result<(), String> {
 
 /// Says something on stderr, if anybody listens there.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    STDERR.line(text);
+}
+
+/// Waits until everything that was said is taken, for a moment: who does not read has the report in its files.
+pub(crate) fn last_words() {
+    let end = Instant::now() + LAST_WORDS_MAX;
+    for stream in [&STDOUT, &STDERR] {
+        stream.flush(end.saturating_duration_since(Instant::now()));
+    }
 }
 
 fn write(option: &str, file: &Path, text: &str) -> Result<(), String> {
@@ -110,11 +129,10 @@ fn whole(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 { json!(value as i64) } else { json!(value) }
 }
 
-/// Prints one line of JSON. A closed stdout is no reason to fail a run that people watch on stderr.
+/// Prints one line of JSON.
 pub(crate) fn say(line: &impl serde::Serialize) {
     let text = serde_json::to_string(line).expect("plain structs with string keys");
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    STDOUT.line(&text);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::clock::now_ns;
 use super::orders::{Dialect, Order, Progress, Setup, Told, Traffic};
 use super::tally::Figures;
+use crate::report::complain;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
@@ -312,7 +313,7 @@ async fn listen(stdout: ChildStdout, progress: watch::Sender<Progress>, figures:
                 }
             }
             // Ending here shows as a generator that is gone, instead of as one that is silent.
-            Err(error) => return eprintln!("tidegate-load: a generator said \"{line}\": {error}"),
+            Err(error) => return complain(&format!("tidegate-load: a generator said \"{line}\": {error}")),
         }
     }
 }

@@ -24,8 +24,14 @@ pub(crate) use value::base_url;
 use http::Uri;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+use tidegate_output::{Stream, last_words};
+
+/// How long what a process says before its end may take to be read; then it ends all the same.
+pub const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// Everything the hub is told, validated. Spans are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,17 +190,21 @@ impl ConfigError {
 
     /// Tells the person at the terminal: help and version on stdout, everything else on stderr.
     pub fn print(&self) {
-        match self {
-            // A closed terminal must not turn a usage error into a panic.
-            Self::Usage(error) => drop(error.print()),
-            Self::Setting(error) => {
-                use std::io::Write;
-                drop(writeln!(
-                    std::io::stderr(),
-                    "error: {error}\n\nFor more information, try 'tidegate serve --help'."
-                ));
+        let (stream, text) = match self {
+            Self::Usage(error) => {
+                let (stream, is_terminal) = match error.use_stderr() {
+                    true => (Stream::Stderr, std::io::stderr().is_terminal()),
+                    false => (Stream::Stdout, std::io::stdout().is_terminal()),
+                };
+                let text = error.render();
+                (stream, if is_terminal { text.ansi().to_string() } else { text.to_string() })
             }
-        }
+            Self::Setting(error) => {
+                (Stream::Stderr, format!("error: {error}\n\nFor more information, try 'tidegate serve --help'."))
+            }
+        };
+        // Neither a closed terminal nor a full pipe may turn an error into another one.
+        last_words(stream, &text, LAST_WORDS_MAX);
     }
 }
 

@@ -82,6 +82,7 @@ metrics! {
     peers: Gauge = "tidegate_peers", Gauge, Count, "Hubs that this one knows and hears";
     peers_failing: ByLabel<Gauge, PeerTrouble> = "tidegate_peers_failing", Gauge, Count, "Hubs that should be there and did not answer the last hello, by reason";
     parked_bytes: Gauge = "tidegate_parked_bytes", Gauge, Bytes, "Size of the log of parked sessions on disk";
+    log_lines_dropped: Counter = "tidegate_log_lines_dropped_total", Counter, Count, "Log lines that stderr did not take in time";
     start_time: Gauge = "process_start_time_seconds", Gauge, Seconds, "When this process started, in seconds since 1970";
 }
 
@@ -137,6 +138,7 @@ impl Metrics {
 
     /// All metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
+        self.log_lines_dropped.absolute(super::logs::lines_dropped());
         self.handle.render()
     }
 

@@ -1,7 +1,7 @@
 //! Hello, welcome, messages both ways, coming back, and who may have a session.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Client, FakeApp, Hub, Kitchen, RawClient, Relay, Setup};
+use tidegate_tests::{Client, FakeApp, Hub, Kitchen, RawClient, Relay, Setup, wait_until};
 
 use crate::moments::{assert_ledger, settle};
 
@@ -37,8 +37,11 @@ async fn without_an_app_messages_are_counted_and_acked_and_the_hub_says_so_at_it
     while acked != json!(2) {
         acked = client.expect("ack").await["received"].clone();
     }
-    let said = hub.stderr().join("\n");
-    assert!(said.contains("--app"), "the log tells that there is no app: {said}");
+    wait_until("the log tells that there is no app", || async {
+        let said = hub.stderr().join("\n");
+        if said.contains("--app") { Ok(()) } else { Err(said) }
+    })
+    .await;
 }
 
 #[tokio::test]
