@@ -31,6 +31,10 @@ pub enum Rule {
     ByTurns,
     /// To the hub that the client's address stands for, always.
     BySource,
+    /// To the hub with the fewest connections.
+    ByLoad,
+    /// The same (HAProxy), but nobody new to a hub that answers 404 to `/healthz/ready?draining=404`.
+    ByLoadIfReady,
 }
 
 /// A running balancer. It ends when it is dropped, and its workers with it.
@@ -147,13 +151,22 @@ fn haproxy(rule: Rule, directory: &Path, address: SocketAddr, hubs: &[SocketAddr
     let balance = match rule {
         Rule::ByTurns => "roundrobin",
         Rule::BySource => "source",
+        Rule::ByLoad | Rule::ByLoadIfReady => "leastconn",
     };
-    let servers: Vec<String> = hubs.iter().enumerate().map(|(n, hub)| format!("    server hub{n} {hub}\n")).collect();
+    let (checks, check) = match rule {
+        Rule::ByLoadIfReady => (
+            "    option httpchk GET /healthz/ready?draining=404\n    http-check disable-on-404\n",
+            " check inter 200ms fall 3 rise 1",
+        ),
+        Rule::ByTurns | Rule::BySource | Rule::ByLoad => ("", ""),
+    };
+    let servers: Vec<String> =
+        hubs.iter().enumerate().map(|(n, hub)| format!("    server hub{n} {hub}{check}\n")).collect();
     format!(
         "global\n    stats socket {}/runtime.sock mode 600 level admin\n\
          defaults\n    mode http\n    timeout connect 2s\n    timeout client 1h\n    timeout server 1h\n    timeout tunnel 1h\n\
          frontend clients\n    bind {address}\n    default_backend hubs\n\
-         backend hubs\n    balance {balance}\n{}",
+         backend hubs\n    balance {balance}\n{checks}{}",
         directory.display(),
         servers.concat()
     )
@@ -164,6 +177,9 @@ fn nginx(rule: Rule, directory: &Path, address: SocketAddr, hubs: &[SocketAddr],
     let sticky = match rule {
         Rule::ByTurns => "",
         Rule::BySource => "ip_hash;",
+        Rule::ByLoad => "least_conn;",
+        // nginx as Debian ships it has no checks of its own.
+        Rule::ByLoadIfReady => panic!("nginx asks no hub whether it is ready"),
     };
     let server = |(n, hub): (usize, &SocketAddr)| {
         let down = if without == Some(n) { " down" } else { "" };

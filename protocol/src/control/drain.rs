@@ -66,6 +66,26 @@ pub struct SessionCounts {
     pub remaining: u64,
 }
 
+/// What keeps unroutable sessions here, as far as it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnroutableBy {
+    /// The balancer brings most of all clients here, whoever they are.
+    pub balancer: u64,
+    /// Others get through, and these come back here more often than chance explains.
+    pub client: u64,
+}
+
+/// Where clients came to that were ordered to move, each time they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Returns {
+    /// Back to this hub.
+    pub here: u64,
+    /// To another one.
+    pub elsewhere: u64,
+}
+
 /// Somebody the drain is waiting for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WaitingFor {
@@ -112,8 +132,12 @@ pub struct DrainStatus {
     pub sessions: Option<SessionCounts>,
     /// Connections closed at the deadline against their will whose sessions were kept.
     pub cut: Option<u64>,
-    /// Sessions whose client came back here three times instead of elsewhere.
+    /// Sessions whose client came back here so often that chance does not explain it; they stay.
     pub unroutable: Option<u64>,
+    /// By what, as far as it was found; null without a drain.
+    pub unroutable_by: Option<UnroutableBy>,
+    /// Where clients that were ordered to move came to; null without a drain.
+    pub returns: Option<Returns>,
     /// Moves that are ordered and not yet live.
     pub in_flight: Option<u64>,
     /// The stage being moved, counted from 1; null before the first.
@@ -142,8 +166,10 @@ pub struct DrainStatus {
 pub enum DrainResult {
     /// Nobody of the starting population remained.
     Drained,
-    /// The deadline came first.
+    /// At the deadline somebody was in no safe place: neither push nor park had worked, or a push was never confirmed.
     Forced,
+    /// Whoever could move did; the others stayed, because their clients are brought back here.
+    Unroutable,
     /// It was called off.
     Cancelled,
 }
@@ -154,6 +180,7 @@ impl DrainResult {
         match self {
             Self::Drained => "drained",
             Self::Forced => "forced",
+            Self::Unroutable => "unroutable",
             Self::Cancelled => "cancelled",
         }
     }
@@ -252,8 +279,14 @@ pub struct DrainReport {
     pub sessions: ReportSessions,
     /// Connections closed at the deadline against their will whose sessions were kept.
     pub cut: u64,
-    /// Sessions whose client came back here three times instead of elsewhere.
+    /// Sessions whose client came back here so often that chance does not explain it; they stayed.
     pub unroutable: u64,
+    /// By what, as far as it was found.
+    #[serde(default)]
+    pub unroutable_by: UnroutableBy,
+    /// Where clients that were ordered to move came to.
+    #[serde(default)]
+    pub returns: Returns,
     /// The dialogue.
     pub clients: ClientCounts,
     /// The messages.
@@ -266,7 +299,7 @@ pub struct DrainReport {
     pub successors: Vec<SuccessorReport>,
     /// What the trigger said of itself; null if nothing.
     pub trigger: Option<Trigger>,
-    /// Why it was called off, or why it had to be forced; null otherwise.
+    /// Why it was called off, why somebody stayed or was forced, or how many the deadline cut; null otherwise.
     pub why: Option<String>,
     /// Whether it is the report of an earlier run of this hub, kept in its data directory.
     #[serde(default)]
@@ -339,7 +372,7 @@ mod tests {
         let text = serde_json::to_string(&DrainStatus::default()).unwrap();
         assert_eq!(
             text,
-            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[]}"#
+            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"unroutable_by":null,"returns":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[]}"#
         );
         assert_eq!(serde_json::from_str::<DrainStatus>(&text).unwrap(), DrainStatus::default());
     }
@@ -349,7 +382,7 @@ mod tests {
         for phase in Phase::ALL {
             assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{}\"", phase.as_str()));
         }
-        for result in [DrainResult::Drained, DrainResult::Forced, DrainResult::Cancelled] {
+        for result in [DrainResult::Drained, DrainResult::Forced, DrainResult::Unroutable, DrainResult::Cancelled] {
             assert_eq!(serde_json::to_string(&result).unwrap(), format!("\"{}\"", result.as_str()));
         }
     }

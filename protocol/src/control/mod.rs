@@ -11,7 +11,7 @@ mod ready;
 
 pub use drain::{
     ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks, PlanShare,
-    PlanStage, ReportSessions, SessionCounts, StageReport, SuccessorReport, WaitingFor,
+    PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport, UnroutableBy, WaitingFor,
 };
 pub use policy::{
     DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,

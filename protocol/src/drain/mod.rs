@@ -20,6 +20,7 @@ mod peers;
 mod plan;
 mod reconcile;
 mod report;
+mod returns;
 mod roster;
 mod sessions;
 mod state;
@@ -33,7 +34,7 @@ pub use event::{Action, Admission, Event, Facts, Resume, Successor};
 pub use plan::{IDLE_AFTER_MS, Outlook, Plan, SAFE_RATE_PER_S, Stage};
 pub use reconcile::{Handed, Welcomed};
 
-use crate::control::{DrainResult, Phase, Policy};
+use crate::control::{DrainResult, Phase, Policy, Returns};
 use crate::id::{DrainId, SessionId};
 use crate::position::Millis;
 use pace::{Flight, Pacer, Speed};
@@ -43,11 +44,8 @@ use roster::{Origin, Place, Roster, Seat};
 use state::State;
 use std::collections::{BTreeSet, VecDeque};
 
-/// Between two tries to hand on whoever is still here after the end, and between the rounds of an
-/// unroutable session.
+/// Between two tries to hand on whoever is still here after the end.
 pub const HAND_ON_EVERY_MS: u64 = 10_000;
-/// Bounces of one order after which a session counts as unroutable.
-pub const BOUNCES_MAX: u8 = 3;
 /// Failed handovers to one peer after which another is tried.
 pub const FAILURES_MAX: u8 = 3;
 /// After parking, the sessions are taken up again when nobody came to end the process for this long.
@@ -66,6 +64,7 @@ pub struct Drain {
     roster: Roster,
     peers: Peers,
     ledger: Ledger,
+    returns: Returns,
     pacer: Pacer,
     push_pacer: Pacer,
     speed: Speed,
@@ -110,6 +109,7 @@ impl Drain {
         let mut drain = Self {
             id,
             ledger: Ledger::new(&plan, roster.remaining()),
+            returns: Returns::default(),
             pacer: Pacer::new(plan.interval_us()),
             push_pacer: Pacer::new(push_interval_us),
             plan,
@@ -233,6 +233,12 @@ impl Drain {
         self.began.plus(self.plan.policy.deadline_ms - reserve_ms)
     }
 
+    /// How long a client that was ordered to move may take to come anywhere.
+    fn patience_ms(&self) -> u64 {
+        const LEAST_MS: u64 = 1_000;
+        self.plan.policy.gate.wait_max_ms.max(LEAST_MS)
+    }
+
     /// The last moment that may be granted: a client needs time to move by itself after it.
     fn grants_end(&self, now: Millis) -> Millis {
         const GRANT_AFTER_END_MAX_MS: u64 = 60_000;
@@ -268,14 +274,16 @@ impl Drain {
             return;
         }
         let ended = !self.state.is_running();
+        self.take_back_forced(now);
         let warned = |seat: &Seat| {
-            let kept =
-                !matches!(seat.place, Place::Committed { .. } | Place::Doubtful { .. } | Place::Unconfirmed { .. });
-            kept && seat.connected && seat.noticed_at.is_some()
+            let given_away = matches!(seat.place, Place::Committed { .. } | Place::Doubtful { .. });
+            !given_away && !seat.place.has_outcome() && seat.connected && seat.noticed_at.is_some()
         };
         let recalled = self.roster.iter().filter(|(_, seat)| warned(seat)).map(|(id, _)| Action::Recall { id });
-        // Grants that were not yet sent are void.
-        self.outbox.retain(|action| !matches!(action, Action::Grant { .. } | Action::Notify { .. }));
+        // What was not yet sent is void.
+        self.outbox.retain(|action| {
+            !matches!(action, Action::Grant { .. } | Action::Notify { .. } | Action::Move { .. } | Action::Force { .. })
+        });
         self.outbox.extend(recalled);
         if self.ledger.parked > 0 || self.roster.tally().parking > 0 {
             self.outbox.push_back(Action::ServeAgain);

@@ -1,11 +1,11 @@
 //! Whom to ask next: notices, slots, turns, pushes and parks, within every bound at once.
 
+use super::Drain;
 use super::event::Action;
 use super::pace::Flight;
 use super::plan::SAFE_RATE_PER_S;
 use super::roster::{Place, Queue, Seat};
 use super::state::State;
-use super::{BOUNCES_MAX, Drain};
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
 
@@ -203,7 +203,7 @@ impl Drain {
         self.pacer.take(now, speed);
         self.attribute(id);
         let seat = self.roster.seat_mut(id).expect("ids come from the roster's own indices");
-        seat.bounces = 0;
+        seat.asked_at.get_or_insert(now);
         let avoid = seat.avoid.clone();
         let to = self.peers.pick_named(&avoid);
         if let Some(hub) = to {
@@ -302,17 +302,5 @@ impl Drain {
         let ordered = |seat: &Seat| matches!(seat.place, Place::Ordered { .. }) && seat.connected;
         let id = self.roster.awaited().find(|(_, seat)| ordered(seat)).map(|(id, _)| id)?;
         Some(self.order(id, now))
-    }
-
-    /// A client came back here although it was ordered elsewhere.
-    pub(super) fn bounced(&mut self, id: SessionId, now: Millis) {
-        let Some(seat) = self.roster.seat_mut(id) else { return };
-        if !matches!(seat.place, Place::Ordered { .. }) {
-            return;
-        }
-        seat.bounces = seat.bounces.saturating_add(1);
-        if seat.bounces >= BOUNCES_MAX {
-            self.unroutable(id, now);
-        }
     }
 }

@@ -54,6 +54,11 @@ impl Peers {
         self.peers.values().any(|peer| peer.eligible)
     }
 
+    /// How many take sessions now.
+    pub(super) fn eligible(&self) -> u64 {
+        self.peers.values().filter(|peer| peer.eligible).count() as u64
+    }
+
     /// Whether anybody might soon: known, and not on its own way out.
     pub(super) fn any_hopeful(&self) -> bool {
         self.peers.values().any(|peer| is_hopeful(peer.state))

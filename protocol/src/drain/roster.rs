@@ -4,14 +4,15 @@
 //!
 //! ```text
 //!  Waiting ─slot─► Ordered ─client came─► Handing ─commit─► Committed ─live─► (moved)
-//!   │  ▲             │  │ └─3 bounces─► Unroutable ─10 s─► Late
+//!   │  ▲             │  │ └─beyond chance─► Unroutable ─10 s after the end─► Late
 //!   │  └─grant──┐    │  └─refused─► Retry ─1 s─► Late ─turn─► Ordered      three times: another peer is tried
 //!   ├─busy─► Busy    │                └─by every peer─► Retry ─5 to 60 s─► Late; after the end: Stuck
 //!   │         └─grant over─► Late
 //!   └─no connection─► PushDue ◄─no answer in time─┘ ─turn─► Pushing ─commit─► Committed
-//!  told to park: ParkDue ─turn─► Parking ─► (parked)       deadline: Committed ─► (unconfirmed)
+//!  told to park: ParkDue ─turn─► Parking ─► (parked)       deadline: Committed ─► (unconfirmed), others ─► (forced)
 //! ```
 
+use super::returns::Cause;
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,14 +42,17 @@ pub(super) enum Place {
     Retry { why: String },
     /// It cannot be parked, or after the end nobody takes it; tried again with the others.
     Stuck { why: String },
-    /// Its client came back here three times; tried again later, up to a number of rounds.
-    Unroutable,
+    /// Its client came back here more often than chance explains; tried again after the end.
+    Unroutable { cause: Cause },
     /// To be parked as soon as there is room.
     ParkDue,
     /// Being parked.
     Parking,
     /// The deadline came between commit and live. It has its outcome; a late `live` corrects it.
     Unconfirmed { to: HubId },
+    /// Neither push nor park had worked at the deadline. It has its outcome; what becomes of it while the process
+    /// lives corrects it: a late answer, or a recall.
+    Forced,
 }
 
 /// Which queue a place stands in.
@@ -69,13 +73,18 @@ impl Place {
         }
     }
 
+    /// Counted as what became of it; kept because that may still be corrected.
+    pub(super) const fn has_outcome(&self) -> bool {
+        matches!(self, Self::Unconfirmed { .. } | Self::Forced)
+    }
+
     const fn is_in_flight(&self) -> bool {
         matches!(self, Self::Ordered { .. } | Self::Pushing { .. } | Self::Handing { .. } | Self::Committed { .. })
     }
 
     /// Whether it is the session that keeps the drain waiting (and not the drain the session).
     const fn is_awaited(&self) -> bool {
-        !matches!(self, Self::Waiting | Self::Late | Self::PushDue | Self::ParkDue | Self::Unconfirmed { .. })
+        !matches!(self, Self::Waiting | Self::Late | Self::PushDue | Self::ParkDue) && !self.has_outcome()
     }
 }
 
@@ -115,10 +124,10 @@ pub(super) struct Seat {
     pub(super) failures: u8,
     /// Times that every peer had refused it.
     pub(super) refusals: u8,
-    /// Times its client came back here since the last order.
-    pub(super) bounces: u8,
-    /// Times it was given up as unroutable.
-    pub(super) rounds: u8,
+    /// Times its client came back here since it was ordered first.
+    pub(super) bounces: u32,
+    /// When it was ordered first.
+    pub(super) asked_at: Option<Millis>,
     /// Peers that failed it for good.
     pub(super) avoid: Vec<HubId>,
     /// Its connection is closed at the deadline against its will.
@@ -142,7 +151,7 @@ impl Seat {
             failures: 0,
             refusals: 0,
             bounces: 0,
-            rounds: 0,
+            asked_at: None,
             avoid: Vec::new(),
             cut: false,
             place: Place::Waiting,
@@ -150,13 +159,6 @@ impl Seat {
             wake_at: None,
             ticket: 0,
         }
-    }
-}
-
-impl Seat {
-    /// Its client is there, and its balancer brought it back here since the order, or before.
-    pub(super) const fn keeps_coming_back(&self) -> bool {
-        self.connected && (self.bounces > 0 || self.rounds > 0)
     }
 }
 
@@ -186,14 +188,13 @@ pub(super) struct Tally {
     pub(super) unroutable: u64,
     /// Of the starting population: still here.
     pub(super) start: u64,
-    /// Of these, unroutable after the last round.
-    pub(super) given_up: u64,
-    /// Have their outcome (`unconfirmed`) and are kept for a late `live`.
-    pub(super) unconfirmed: u64,
+    /// Of these, unroutable.
+    pub(super) start_unroutable: u64,
+    /// Of all unroutable ones, those that the balancer keeps here.
+    pub(super) kept_by_balancer: u64,
+    /// Have their outcome, and are kept because it may still be corrected.
+    pub(super) done: u64,
 }
-
-/// Rounds of orders after which an unroutable session is left alone until the trigger has ended.
-pub(super) const UNROUTABLE_ROUNDS: u8 = 3;
 
 impl Roster {
     pub(super) fn get(&self, id: SessionId) -> Option<&Seat> {
@@ -211,7 +212,7 @@ impl Roster {
 
     /// Sessions without an outcome.
     pub(super) fn remaining(&self) -> u64 {
-        self.seats.len() as u64 - self.tally.unconfirmed
+        self.seats.len() as u64 - self.tally.done
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Seat)> {
@@ -259,14 +260,13 @@ impl Roster {
         self.seats.insert(id, seat);
     }
 
-    /// Marks a session as unroutable, after so many rounds.
-    pub(super) fn put_unroutable(&mut self, id: SessionId, rounds: u8, wake_at: Option<Millis>, now: Millis) {
-        // The rounds of an unroutable seat are counted, so it must not be one while they change.
-        self.put(id, Place::Waiting, None, now);
-        if let Some(seat) = self.seats.get_mut(&id) {
-            seat.rounds = rounds;
+    /// Lets a session be where it is, and wakes it then instead.
+    pub(super) fn wake_later(&mut self, id: SessionId, at: Millis) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        if let Some(before) = seat.wake_at.replace(at) {
+            self.wakes.remove(&(before, id));
         }
-        self.put(id, Place::Unroutable, wake_at, now);
+        self.wakes.insert((at, id));
     }
 
     fn unindex(&mut self, id: SessionId, seat: &Seat) {
@@ -329,14 +329,15 @@ fn count(tally: &mut Tally, seat: &Seat, add: bool) {
             *field = if add { *field + 1 } else { *field - 1 };
         }
     };
-    let unroutable = seat.place == Place::Unroutable;
-    let unconfirmed = matches!(seat.place, Place::Unconfirmed { .. });
+    let unroutable = matches!(seat.place, Place::Unroutable { .. });
+    let done = seat.place.has_outcome();
     bump(&mut tally.in_flight, seat.place.is_in_flight());
     bump(&mut tally.pushing, matches!(seat.place, Place::Pushing { .. }));
     bump(&mut tally.parking, seat.place == Place::Parking);
     bump(&mut tally.unroutable, unroutable);
-    bump(&mut tally.unconfirmed, unconfirmed);
-    let start = seat.origin == Origin::Start && !unconfirmed;
+    bump(&mut tally.kept_by_balancer, seat.place == Place::Unroutable { cause: Cause::Balancer });
+    bump(&mut tally.done, done);
+    let start = seat.origin == Origin::Start && !done;
     bump(&mut tally.start, start);
-    bump(&mut tally.given_up, start && unroutable && seat.rounds >= UNROUTABLE_ROUNDS);
+    bump(&mut tally.start_unroutable, start && unroutable);
 }

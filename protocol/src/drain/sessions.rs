@@ -2,9 +2,9 @@
 
 use super::event::{Action, Event, Facts, Resume};
 use super::orders::{COMMITTED_WAIT_MS, HANDOVER_WAIT_MS};
-use super::roster::{Origin, Place, Seat, UNROUTABLE_ROUNDS};
+use super::roster::{Origin, Place, Seat};
 use super::state::{HeldWhy, State, Step};
-use super::{Drain, FAILURES_MAX, HAND_ON_EVERY_MS, WHY_MAX_CHARS};
+use super::{Drain, FAILURES_MAX, WHY_MAX_CHARS};
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
 
@@ -45,7 +45,7 @@ impl Drain {
             Event::Bounced { id } => self.bounced(id, now),
             Event::Left { id } => self.outcome(id, |ledger| ledger.left += 1),
             Event::Parked { id } => self.outcome(id, |ledger| ledger.parked += 1),
-            Event::Forced { id } => self.outcome(id, |ledger| ledger.forced += 1),
+            Event::Forced { id } => self.count_forced(id, now),
             Event::ParkFailed { id, why } => self.park_failed(id, &why, now),
             Event::PeersChanged(_)
             | Event::StatusAsked
@@ -81,7 +81,7 @@ impl Drain {
     /// Gives what was asked for, as far as the time kept for pushing allows.
     fn busy(&mut self, id: SessionId, ms: u64, why: &str, now: Millis) {
         let grants_end = self.grants_end(now);
-        let Some(seat) = self.roster.seat_mut(id) else { return };
+        let Some(seat) = self.roster.seat_mut(id).filter(|seat| !seat.place.has_outcome()) else { return };
         let first = !std::mem::replace(&mut seat.dialogue.busy, true);
         seat.dialogue.ready = false;
         self.ledger.clients.busy += u64::from(first);
@@ -93,7 +93,7 @@ impl Drain {
                 | Place::Ordered { .. }
                 | Place::PushDue
                 | Place::Retry { .. }
-                | Place::Unroutable
+                | Place::Unroutable { .. }
         );
         let slot = seat.slot.filter(|slot| *slot >= self.cursor && seat.place == Place::Waiting);
         let planned = slot.map_or(now, |slot| self.slot_at(slot));
@@ -149,17 +149,6 @@ impl Drain {
         }
     }
 
-    /// It was ordered over a connection that is gone, and its client came back here: the order
-    /// stands, and the new connection has not seen it.
-    fn order_new_connection(&mut self, id: SessionId, to: Option<HubId>, now: Millis) {
-        self.bounced(id, now);
-        if self.roster.get(id).is_some_and(|seat| matches!(seat.place, Place::Ordered { .. })) {
-            let patience = now.plus(self.plan.policy.gate.wait_max_ms.max(RETRY_AFTER_MS));
-            self.roster.put(id, Place::Ordered { to }, Some(patience), now);
-            self.outbox.push_back(Action::Move { id, to });
-        }
-    }
-
     /// Its turn has come, or would have if its notice were old enough.
     pub(super) fn turn(&mut self, id: SessionId, now: Millis) {
         let Some(seat) = self.roster.get(id) else { return };
@@ -210,9 +199,15 @@ impl Drain {
             | Place::Committed { .. }
             | Place::Doubtful { .. }
             | Place::Unconfirmed { .. }
+            | Place::Forced
             | Place::Parking => {}
-            Place::Ordered { to: Some(named) } if named == to => self.handing(id, to, now),
+            Place::Handing { to: hub } if hub == to => self.handing(id, to, now),
+            Place::Ordered { to: Some(named) } if named == to => {
+                self.came_elsewhere();
+                self.handing(id, to, now);
+            }
             _ => {
+                self.came_elsewhere();
                 self.peers.assign(to);
                 self.handing(id, to, now);
             }
@@ -225,7 +220,7 @@ impl Drain {
 
     fn committed(&mut self, id: SessionId, to: HubId, now: Millis) {
         let given_away = |seat: &Seat| {
-            matches!(seat.place, Place::Committed { .. } | Place::Doubtful { .. } | Place::Unconfirmed { .. })
+            matches!(seat.place, Place::Committed { .. } | Place::Doubtful { .. }) || seat.place.has_outcome()
         };
         if self.roster.get(id).is_some_and(|seat| !given_away(seat)) {
             self.roster.put(id, Place::Committed { to }, Some(now.plus(COMMITTED_WAIT_MS)), now);
@@ -266,12 +261,14 @@ impl Drain {
         }
     }
 
-    /// One outcome for one session. Whoever was unconfirmed had one already: that is corrected.
+    /// One outcome for one session. Whoever was unconfirmed or forced had one already: that is corrected.
     fn outcome(&mut self, id: SessionId, count: impl FnOnce(&mut super::report::Ledger)) {
         self.credit_stage(id);
         let Some(seat) = self.roster.remove(id) else { return };
-        if matches!(seat.place, Place::Unconfirmed { .. }) {
-            self.ledger.unconfirmed -= 1;
+        match seat.place {
+            Place::Unconfirmed { .. } => self.ledger.unconfirmed -= 1,
+            Place::Forced => self.ledger.forced -= 1,
+            _ => {}
         }
         let kept_before = self.ledger.moved + self.ledger.parked;
         count(&mut self.ledger);
@@ -341,36 +338,40 @@ impl Drain {
             let at = now.plus(after_ms * u64::from(failures));
             self.roster.put(id, Place::Retry { why: short(why) }, Some(at), now);
         } else if forcing {
-            self.force(id);
+            self.force(id, now);
         } else {
             self.roster.put(id, Place::Stuck { why: short(why) }, None, now);
         }
     }
 
     /// Neither push nor park worked.
-    pub(super) fn force(&mut self, id: SessionId) {
+    pub(super) fn force(&mut self, id: SessionId, now: Millis) {
         let slot_in_ms = self.next_return_slot_ms();
-        self.outcome(id, |ledger| ledger.forced += 1);
+        self.count_forced(id, now);
         self.outbox.push_back(Action::Force { id, slot_in_ms });
     }
 
-    /// Its client came back here three times: it stays, and is tried again for some rounds.
-    pub(super) fn unroutable(&mut self, id: SessionId, now: Millis) {
-        self.credit_stage(id);
-        let last = matches!(self.state, State::Settling { step: Step::Last { .. }, .. } | State::Forcing { .. });
-        let running = self.state.is_running();
-        let Some(seat) = self.roster.get(id) else { return };
-        let rounds = if last { UNROUTABLE_ROUNDS } else { seat.rounds.saturating_add(1) };
-        let again = running && rounds < UNROUTABLE_ROUNDS;
-        self.roster.put_unroutable(id, rounds, again.then(|| now.plus(HAND_ON_EVERY_MS)), now);
-        self.canary_answered(now);
+    fn count_forced(&mut self, id: SessionId, now: Millis) {
+        if self.roster.get(id).is_some_and(|seat| !seat.place.has_outcome()) {
+            self.credit_stage(id);
+            self.ledger.forced += 1;
+            self.roster.put(id, Place::Forced, None, now);
+        }
+    }
+
+    /// The process goes on: whoever was forced is served by it like everybody else.
+    pub(super) fn take_back_forced(&mut self, now: Millis) {
+        for id in self.ids(|seat| seat.place == Place::Forced) {
+            self.ledger.forced -= 1;
+            self.roster.put(id, Place::Waiting, None, now);
+        }
     }
 
     /// A wake-up of one session has come.
     pub(super) fn wake(&mut self, id: SessionId, now: Millis) {
         let Some(seat) = self.roster.get(id) else { return };
         match seat.place.clone() {
-            Place::Waiting | Place::Busy { .. } | Place::Retry { .. } | Place::Unroutable => self.turn(id, now),
+            Place::Waiting | Place::Busy { .. } | Place::Retry { .. } => self.turn(id, now),
             Place::Ordered { to } => self.straggles(id, to, now),
             Place::Pushing { to } | Place::Handing { to } => {
                 self.refused(id, Some(to), "the handover was not answered in time", false, now);
@@ -382,19 +383,21 @@ impl Drain {
             | Place::ParkDue
             | Place::Doubtful { .. }
             | Place::Stuck { .. }
-            | Place::Unconfirmed { .. } => {}
+            | Place::Unroutable { .. }
+            | Place::Unconfirmed { .. }
+            | Place::Forced => {}
         }
     }
 
     /// Its client was ordered to move and has not come anywhere.
     fn straggles(&mut self, id: SessionId, to: Option<HubId>, now: Millis) {
-        let again = now.plus(self.plan.policy.gate.wait_max_ms.max(RETRY_AFTER_MS));
+        let again = now.plus(self.patience_ms());
         let Some(seat) = self.roster.get(id) else { return };
         let (connected, stage) = (seat.connected, seat.stage);
         if self.state.probe_at().is_some() {
             self.roster.put(id, Place::Ordered { to }, Some(again), now);
-        } else if seat.keeps_coming_back() {
-            self.unroutable(id, now);
+        } else if let Some(cause) = self.finding(id, now) {
+            self.unroutable(id, cause, now);
         } else if connected && self.is_unproven() {
             self.roster.put(id, Place::Ordered { to }, Some(again), now);
             let why = format!("no client came back within {} ms", self.plan.policy.gate.wait_max_ms);

@@ -15,7 +15,7 @@ use crate::position::Millis;
 ///                                                                                                      │
 ///  just before the deadline, from any phase ─► Forcing: park all ─at the deadline at the latest─► Drained
 ///  nobody of the starting population left, at any moment ─► Drained at once (Settling while resumes are awaited)
-///  only unroutable ones left, after settle and three rounds ─► Drained (they stay, and are tried every 10 s)
+///  only unroutable ones left, after settle ─► Drained (they stay, and are tried every 10 s)
 ///  cancel, or the lease is over and on_orphan says recall, from any phase ─► Serving (moved ones stay moved)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! What is told: the status at any moment, the report at the end.
 
 use super::Drain;
+use super::returns::Cause;
 use super::roster::Place;
 use super::state::{HeldWhy, State, Step};
 use crate::control::{DrainReport, DrainResult, DrainStatus, Phase, WaitingFor};
@@ -24,6 +25,8 @@ impl Drain {
             sessions: Some(self.ledger.counts(self.roster.remaining())),
             cut: Some(self.ledger.cut),
             unroutable: Some(tally.unroutable),
+            unroutable_by: Some(self.unroutable_by()),
+            returns: Some(self.returns),
             in_flight: Some(tally.in_flight),
             stage: self.stage_number(),
             stages: Some(self.plan.stages.len() as u64),
@@ -53,6 +56,8 @@ impl Drain {
             sessions,
             cut: self.ledger.cut,
             unroutable: self.roster.tally().unroutable,
+            unroutable_by: self.unroutable_by(),
+            returns: self.returns,
             clients: self.ledger.clients,
             messages: self.ledger.report_messages(),
             gap_ms: self.ledger.gaps.summary(),
@@ -123,21 +128,28 @@ impl Drain {
     }
 }
 
-fn why_awaited(place: &Place, bounces: u8) -> String {
+fn why_awaited(place: &Place, bounces: u32) -> String {
     match place {
         Place::Busy { why } if why.is_empty() => "busy".to_owned(),
         Place::Busy { why } => format!("busy: {why}"),
-        Place::Ordered { .. } if bounces > 0 => format!("its client was asked to move and came back here {bounces} times"),
+        Place::Ordered { .. } if bounces > 0 => {
+            format!("its client was asked to move and came back here {bounces} times, which may be chance")
+        }
         Place::Ordered { .. } => "its client was asked to move and has not come yet".to_owned(),
         Place::Pushing { to } => format!("being pushed to hub {to}"),
         Place::Handing { to } => format!("being handed over to hub {to}"),
         Place::Committed { to } | Place::Doubtful { to } => format!("given to hub {to}, which has not said live yet"),
         Place::Retry { why } => format!("refused, tried again: {why}"),
         Place::Stuck { why } => format!("blocked: {why}"),
-        Place::Unroutable => {
-            "unroutable: its client keeps coming back here (a sticky balancer? turn stickiness off, or set --public-url)".to_owned()
+        Place::Unroutable { cause: Cause::Balancer } => {
+            format!("unroutable: its client came back here {bounces} times, as most do: the balancer sends them here")
+        }
+        Place::Unroutable { cause: Cause::Client } => {
+            format!("unroutable: its client came back here {bounces} times, which chance does not explain")
         }
         Place::Parking => "being parked".to_owned(),
-        Place::Waiting | Place::Late | Place::PushDue | Place::ParkDue | Place::Unconfirmed { .. } => "waits for its turn".to_owned(),
+        Place::Waiting | Place::Late | Place::PushDue | Place::ParkDue | Place::Unconfirmed { .. } | Place::Forced => {
+            "waits for its turn".to_owned()
+        }
     }
 }

@@ -281,8 +281,14 @@ impl Drain {
     fn settle_over(&mut self, now: Millis) {
         let since = self.state.since();
         self.enter(State::Settling { since, step: Step::Pushing });
-        for id in self.ids(|seat| matches!(&seat.place, Place::Ordered { .. }) && !seat.keeps_coming_back()) {
-            self.roster.put(id, Place::PushDue, None, now);
+        for id in self.ids(|seat| matches!(&seat.place, Place::Ordered { .. })) {
+            let came_back = self.roster.get(id).is_some_and(|seat| seat.bounces > 0);
+            match self.finding(id, now) {
+                Some(cause) => self.unroutable(id, cause, now),
+                // It tries on, and chance will decide soon; pushed, it would only lose its old connection.
+                None if came_back => {}
+                None => self.roster.put(id, Place::PushDue, None, now),
+            }
         }
         for id in self.ids(|seat| seat.origin == Origin::Start && matches!(seat.place, Place::Stuck { .. })) {
             self.roster.put(id, Place::ParkDue, None, now);
@@ -296,11 +302,16 @@ impl Drain {
         for id in self.ids(|seat| seat.origin == Origin::Start || rest) {
             let Some(seat) = self.roster.get(id) else { continue };
             match seat.place {
-                Place::Committed { .. } | Place::Doubtful { .. } | Place::Unconfirmed { .. } | Place::Parking => {}
+                Place::Committed { .. } | Place::Doubtful { .. } | Place::Parking => {}
+                Place::Unconfirmed { .. } | Place::Forced => {}
                 Place::Pushing { .. } | Place::Handing { .. } if !forcing => {}
+                Place::Unroutable { .. } if !rest => {}
+                _ if rest => self.dispose(id, now),
                 // Pushed, it would only be brought back here by its balancer.
-                _ if seat.keeps_coming_back() && !rest => self.unroutable(id, now),
-                _ => self.dispose(id, now),
+                _ => match self.finding_so_far(id) {
+                    Some(cause) => self.unroutable(id, cause, now),
+                    None => self.dispose(id, now),
+                },
             }
         }
     }
@@ -313,17 +324,11 @@ impl Drain {
                     self.ledger.unconfirmed += 1;
                     self.roster.put(id, Place::Unconfirmed { to }, None, now);
                 }
-                Some(Place::Unroutable | Place::Unconfirmed { .. }) | None => {}
-                Some(_) => self.force(id),
+                Some(Place::Unroutable { .. } | Place::Unconfirmed { .. } | Place::Forced) | None => {}
+                Some(_) => self.force(id, now),
             }
         }
-        let clean = matches!(self.state, State::Settling { step: Step::Resumes { .. }, .. });
-        let (result, why) = if clean {
-            (DrainResult::Drained, None)
-        } else {
-            (DrainResult::Forced, Some("the deadline came".to_owned()))
-        };
-        self.finish(result, why, self.drained(now), now);
+        self.conclude(now);
     }
 
     /// Ends the drain when nobody is left to wait for.
@@ -349,7 +354,7 @@ impl Drain {
                     });
                 }
             }
-        } else if tally.start == tally.given_up {
+        } else if tally.start == tally.start_unroutable {
             let settled = !matches!(self.state, State::Settling { step: Step::Waiting { .. }, .. });
             if settled && matches!(self.state, State::Settling { .. } | State::Forcing { .. }) {
                 self.conclude(now);
@@ -358,12 +363,24 @@ impl Drain {
     }
 
     fn conclude(&mut self, now: Millis) {
-        let left = self.roster.tally().start;
-        let (result, why) = match self.state {
-            _ if left > 0 => (DrainResult::Forced, Some(format!("{left} sessions are unroutable and stay"))),
-            State::Forcing { .. } => (DrainResult::Forced, Some("the deadline came".to_owned())),
-            _ => (DrainResult::Drained, None),
+        let (forced, unconfirmed, cut) = (self.ledger.forced, self.ledger.unconfirmed, self.ledger.cut);
+        let at_deadline = match (forced, unconfirmed, cut) {
+            (0, 0, 0) => None,
+            (0, 0, _) => {
+                Some(format!("{cut} connections were closed before their clients had moved; the sessions are kept"))
+            }
+            _ => Some(format!(
+                "the deadline came: of {forced} sessions neither push nor park had worked, {unconfirmed} were given to a \
+                 hub that had not confirmed it"
+            )),
         };
+        let result = match (forced + unconfirmed, self.roster.tally().start) {
+            (0, 0) => DrainResult::Drained,
+            (0, _) => DrainResult::Unroutable,
+            _ => DrainResult::Forced,
+        };
+        let why =
+            [at_deadline, self.why_unroutable()].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
         self.finish(result, why, self.drained(now), now);
     }
 
@@ -380,8 +397,10 @@ impl Drain {
         if !self.peers.any_eligible() && !self.state.takes_newcomers_along() {
             return;
         }
-        let waits = |seat: &Seat| matches!(seat.place, Place::Stuck { .. } | Place::Unroutable | Place::Retry { .. });
+        let waits =
+            |seat: &Seat| matches!(seat.place, Place::Stuck { .. } | Place::Unroutable { .. } | Place::Retry { .. });
         for id in self.ids(waits) {
+            self.forget_returns(id);
             if let Some(seat) = self.roster.seat_mut(id) {
                 seat.avoid.clear();
                 seat.failures = 0;
@@ -407,7 +426,7 @@ impl Drain {
         self.dispose_all(now);
     }
 
-    fn ids(&self, which: impl Fn(&Seat) -> bool) -> Vec<SessionId> {
+    pub(super) fn ids(&self, which: impl Fn(&Seat) -> bool) -> Vec<SessionId> {
         self.roster.iter().filter(|(_, seat)| which(seat)).map(|(id, _)| id).collect()
     }
 }
@@ -421,6 +440,7 @@ const fn is_idle(place: &Place) -> bool {
             | Place::Committed { .. }
             | Place::Doubtful { .. }
             | Place::Unconfirmed { .. }
+            | Place::Forced
             | Place::Parking
     )
 }

@@ -230,7 +230,7 @@ impl<M: Payload> Session<M> {
                 let failures = failures + u8::from(failed);
                 let blocked = failures >= FREEZE_FAILURES_MAX;
                 let failures = if blocked { 0 } else { failures };
-                self.state = State::Serving { record, fence, link, failures, bounces: 0, ahead };
+                self.state = State::Serving { record, fence, link, failures, ahead };
                 out.extend([Action::Bind, Action::ApplyCalls, Action::Wake, Action::Told(Outcome::Thawed { blocked })]);
             }
             other => self.state = other,

@@ -58,11 +58,9 @@ pub const COPY_TTL_MS: u64 = 120_000;
 /// than a copy lives at its successor, than a client waits for a lost owner (rule 14), and than a session
 /// waits for its client by default. Then a tombstone stays, which still shows the way.
 pub const KEPT_MS: u64 = 600_000;
-/// After so many bounces a session stays where it is (rule 15).
-pub const BOUNCES_MAX: u8 = 3;
 /// What a client is told to wait when a move of its session is under way, in milliseconds.
 pub const RETRY_MOVING_MS: u64 = 100;
-/// What a client is told to wait when it came back to the hub that it should leave, in milliseconds.
+/// The longest that a client is told to wait when it came back to the hub that it should leave, in milliseconds.
 pub const RETRY_BOUNCE_MS: u64 = 500;
 /// What a client of a parked session is told to wait, in milliseconds.
 pub const RETRY_PARKED_MS: u64 = 1_000;
@@ -147,8 +145,6 @@ pub enum State<M> {
         link: Link,
         /// Failed freezes in a row.
         failures: u8,
-        /// How often its client came back here instead of to another hub.
-        bounces: u8,
         /// What went ahead to the next hub.
         ahead: Option<Box<Ahead>>,
     },
@@ -476,6 +472,6 @@ impl<M: Payload> Session<M> {
 
 impl<M> State<M> {
     fn serving(record: impl Into<Box<Record<M>>>, fence: Fence, link: Link) -> Self {
-        Self::Serving { record: record.into(), fence, link, failures: 0, bounces: 0, ahead: None }
+        Self::Serving { record: record.into(), fence, link, failures: 0, ahead: None }
     }
 }

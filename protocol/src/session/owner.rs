@@ -2,8 +2,8 @@
 
 use super::record::{HelloFacts, Record, Verdict};
 use super::{
-    Action, BOUNCES_MAX, COPY_WAIT_MS, Event, Item, Left, Link, Outcome, Place, RETRY_BOUNCE_MS, RETRY_MOVING_MS,
-    RETRY_PARKED_MS, Receipt, Session, Stage, State, Timer,
+    Action, COPY_WAIT_MS, Event, Item, Left, Link, Outcome, Place, RETRY_MOVING_MS, RETRY_PARKED_MS, Receipt, Session,
+    Stage, State, Timer,
 };
 use crate::close::Close;
 use crate::frame::Old;
@@ -52,20 +52,24 @@ pub(super) fn attach<M: Payload>(
 }
 
 impl<M: Payload> Session<M> {
-    pub(super) fn on_hello(&mut self, conn: ConnectionId, hello: HelloFacts, leaving: bool, out: &mut Vec<Action<M>>) {
+    pub(super) fn on_hello(
+        &mut self,
+        conn: ConnectionId,
+        hello: HelloFacts,
+        leaving: Option<u64>,
+        out: &mut Vec<Action<M>>,
+    ) {
         match &mut self.state {
-            State::Serving { record, link, bounces, ahead, .. } => {
+            State::Serving { record, link, ahead, .. } => {
                 if let Err(verdict) = record.judge(&hello) {
                     out.push(refuse(conn, verdict));
                     return;
                 }
                 Self::forget_claim(ahead, out);
-                if leaving {
-                    *bounces = bounces.saturating_add(1);
-                    let stays = *bounces >= BOUNCES_MAX;
-                    out.push(Action::Told(Outcome::Bounced { stays }));
-                    if hello.old == Old::Open && !stays {
-                        out.push(Action::Retry { conn, after_ms: RETRY_BOUNCE_MS, why: "other_hub" });
+                if let Some(after_ms) = leaving {
+                    out.push(Action::Told(Outcome::Bounced));
+                    if hello.old == Old::Open {
+                        out.push(Action::Retry { conn, after_ms, why: "other_hub" });
                         return;
                     }
                 }
@@ -97,7 +101,7 @@ impl<M: Payload> Session<M> {
             | State::Moved { .. }
             | State::Parked { .. }
             | State::Ended { .. } => {
-                self.on_hello(conn, hello, false, out);
+                self.on_hello(conn, hello, None, out);
             }
         }
     }

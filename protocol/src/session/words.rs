@@ -28,8 +28,9 @@ pub enum Event<M> {
         conn: ConnectionId,
         /// What it said.
         hello: HelloFacts,
-        /// Whether this hub wants its clients elsewhere, and an elsewhere exists.
-        leaving: bool,
+        /// Present while this hub wants the client elsewhere and a return can still be chance (rule 15, judged by
+        /// the drain): an `open` client is told to come again after so many milliseconds.
+        leaving: Option<u64>,
     },
     /// As `Hello`, but the client has waited `orphan_after_ms` and its connection is gone.
     Orphaned {
@@ -147,11 +148,8 @@ pub enum Outcome {
     Parked,
     /// It could not be written.
     ParkFailed,
-    /// The client came back here instead; `true`: for the third time, it stays.
-    Bounced {
-        /// Whether it stays now.
-        stays: bool,
-    },
+    /// The client came back here instead of to another hub.
+    Bounced,
     /// Gone for good.
     Left(Left),
     /// It goes live here, from that predecessor.

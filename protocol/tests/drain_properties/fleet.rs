@@ -79,7 +79,14 @@ impl Fleet {
     /// Tells the drain, and carries out what follows.
     pub(crate) fn tell(&mut self, event: Event) {
         self.watch.happens(&event, self.now);
+        let tries_again = match &event {
+            Event::Bounced { id } => self.drain.sends_away(*id).map(|after_ms| (*id, after_ms)),
+            _ => None,
+        };
         self.drain.handle(event, self.now);
+        if let Some((id, after_ms)) = tries_again {
+            self.later(after_ms.max(100), Event::Bounced { id });
+        }
         self.act();
     }
 
@@ -122,7 +129,7 @@ impl Fleet {
                 self.handed_over(id, to, ms, true);
             }
             Habit::Ignores => {}
-            Habit::Sticky => (1..=3).for_each(|n| self.later(n * 200, Event::Bounced { id })),
+            Habit::Sticky => self.later(100, Event::Bounced { id }),
         }
     }
 

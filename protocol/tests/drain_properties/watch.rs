@@ -22,6 +22,8 @@ struct Guest {
     /// It was told that nobody would ask it to move before.
     promised: Option<Millis>,
     committed: bool,
+    /// It was closed at the deadline, neither pushed nor parked; what becomes of it still counts.
+    forced: bool,
 }
 
 pub(crate) struct Watch {
@@ -80,11 +82,10 @@ impl Watch {
     }
 
     fn leaves(&mut self, id: SessionId, outcome: fn(&mut SessionCounts)) -> bool {
-        let was_here = self.guests.remove(&id).is_some();
-        if was_here {
-            outcome(&mut self.counts);
-        }
-        was_here
+        let Some(guest) = self.guests.remove(&id) else { return false };
+        self.counts.forced -= u64::from(guest.forced);
+        outcome(&mut self.counts);
+        true
     }
 
     /// What is about to be told to the drain.
@@ -116,7 +117,6 @@ impl Watch {
             Event::Resumed { id, .. } => _ = self.awaited.remove(id),
             Event::Left { id } => _ = self.leaves(*id, |counts| counts.left += 1),
             Event::Parked { id } => _ = self.leaves(*id, |counts| counts.parked += 1),
-            Event::Forced { id } => _ = self.leaves(*id, |counts| counts.forced += 1),
             Event::PeersChanged(peers) => self.peers(peers),
             Event::PushAndParkRest => self.rest = true,
             _ => {}
@@ -152,7 +152,11 @@ impl Watch {
                 assert!(self.eligible.contains(to), "{action:?} to a hub that takes nobody");
                 self.may_go(*id, false, now);
             }
-            Action::Force { id, .. } => assert!(self.leaves(*id, |counts| counts.forced += 1), "{action:?} of nobody"),
+            Action::Force { id, .. } => {
+                let guest = self.guests.get_mut(id).unwrap_or_else(|| panic!("{action:?} of nobody"));
+                assert!(!std::mem::replace(&mut guest.forced, true), "{action:?} twice");
+                self.counts.forced += 1;
+            }
             Action::Recall { id } => assert!(self.recalled.insert(*id), "{id} is recalled once"),
             Action::Finish(report) => {
                 assert!(self.report.is_none(), "one report per drain");
@@ -188,10 +192,11 @@ impl Watch {
         let counts = status.sessions.expect("a drain tells its account");
         let open = |counts: SessionCounts| SessionCounts { unconfirmed: 0, remaining: 0, ..counts };
         assert_eq!(open(counts), open(self.counts), "the drain's account and the one that was kept outside");
-        assert_eq!(counts.unconfirmed + counts.remaining, self.guests.len() as u64, "who is still here: {status:?}");
+        let here = self.guests.values().filter(|guest| !guest.forced).count() as u64;
+        assert_eq!(counts.unconfirmed + counts.remaining, here, "who is still here: {status:?}");
         let running = !matches!(status.phase, Phase::Drained | Phase::Serving);
         assert!(!running || now < self.deadline, "not over at its deadline: {status:?}");
-        if self.guests.values().all(|guest| !guest.start) {
+        if self.guests.values().all(|guest| !guest.start || guest.forced) {
             let since = *self.empty_since.get_or_insert(now);
             assert!(!running || !self.awaited.is_empty(), "nobody is left and it is not over: {status:?}");
             assert!(!running || now < since.plus(self.settle_ms), "resumes are awaited no longer than settle");

@@ -152,6 +152,18 @@ fn a_drain_whose_clients_are_busy_or_bounce_ends_with_a_report() {
 }
 
 #[test]
+fn a_drain_whose_client_comes_back_more_often_than_chance_explains_ends_with_a_report() {
+    let trouble = Trouble { bounces: 11, losses: 1, rests: 1, ..Trouble::NONE };
+    prove(Scenario { name: "beyond chance", connected: 1, trouble, ..QUIET });
+}
+
+#[test]
+fn a_drain_whose_disk_fails_until_it_is_cancelled_has_a_report() {
+    let trouble = Trouble { disk: 3, cancels: 1, ..Trouble::NONE };
+    prove(Scenario { name: "cancelled by force", peers: 0, trouble, ..QUIET });
+}
+
+#[test]
 fn a_drain_in_stages_with_a_gate_ends_with_a_report() {
     let trouble = Trouble { silences: 1, refusals: 1, ..Trouble::NONE };
     prove(Scenario { name: "stages", policy: STAGES, trouble, ..QUIET });

@@ -177,10 +177,12 @@ impl World {
     pub fn adds_up(&self) -> bool {
         let Some(counts) = self.status().sessions else { return true };
         let is = |wanted: Truth| self.sessions.values().filter(|(truth, _)| *truth == wanted).count() as u64;
+        // A process that serves again serves whoever was forced, too.
+        let forced = if self.drain.phase() == Phase::Serving { 0 } else { is(Truth::Forced) };
         self.drain.check_conservation().is_ok()
             && counts.at_start + counts.arrived == self.sessions.len() as u64
             && (counts.moved, counts.parked, counts.left, counts.forced)
-                == (is(Truth::Moved), is(Truth::Parked), is(Truth::Left), is(Truth::Forced))
+                == (is(Truth::Moved), is(Truth::Parked), is(Truth::Left), forced)
     }
 
     fn blame(&mut self, fault: &'static str) {

@@ -14,7 +14,7 @@ use tidegate_protocol::position::{Epoch, Generation, Offset};
 use tidegate_protocol::replay::ReplayLimits;
 use tidegate_protocol::session::bulk::{BULK_MIN_BYTES, Bulk, Difference, Shelf, Shelved};
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
-use tidegate_protocol::session::{Action, Event, Fence, Session, State, Timer};
+use tidegate_protocol::session::{Action, Event, Fence, RETRY_BOUNCE_MS, Session, State, Timer};
 
 pub const LIMITS: ReplayLimits = ReplayLimits { messages_max: 16, bytes_max: 16 * BULK_MIN_BYTES };
 
@@ -40,6 +40,8 @@ pub struct Hub {
     pub to_learn: BTreeSet<usize>,
     /// Whether it wants its clients elsewhere.
     pub draining: bool,
+    /// How often its client came back to it meanwhile.
+    pub bounces: u8,
     /// Number of its last drain frame.
     pub seq: u32,
     /// The session.
@@ -73,6 +75,7 @@ impl Hub {
             knows: vec![0; hubs],
             to_learn: BTreeSet::new(),
             draining: false,
+            bounces: 0,
             seq: 0,
             session: Session::unknown(SESSION, hub_id(me)),
             shelf: Shelf::default(),
@@ -318,6 +321,16 @@ impl World {
         }
     }
 
+    /// What the drain says to a client that comes back: to try again, until chance does not explain it any more. How
+    /// often that is, is the drain's own business; here a few times are enough to see both answers.
+    fn leaving(&mut self, hub: usize) -> Option<u64> {
+        const BOUNCES_MAX: u8 = 2;
+        let at = &mut self.hubs[hub];
+        let away = at.draining && at.bounces < BOUNCES_MAX;
+        at.bounces += u8::from(away);
+        away.then_some(RETRY_BOUNCE_MS)
+    }
+
     /// A hello arrives: for the machine, or for a claim.
     pub fn greet(&mut self, hub: usize, id: u32, hello: &Hello, orphaned: bool) {
         let conn = ConnectionId(u64::from(id));
@@ -325,9 +338,11 @@ impl World {
         self.ledger.orphaned |= orphaned;
         let alone = self.mutant == Mutant::ResetWithoutAsking && self.hubs[hub].session.record().is_some();
         if self.hubs[hub].session.answers_hello() || alone {
-            let leaving = self.hubs[hub].draining;
-            let event = if orphaned { Event::Orphaned { conn, hello } } else { Event::Hello { conn, hello, leaving } };
-            return self.feed(hub, event);
+            if orphaned {
+                return self.feed(hub, Event::Orphaned { conn, hello });
+            }
+            let leaving = self.leaving(hub);
+            return self.feed(hub, Event::Hello { conn, hello, leaving });
         }
         self.hubs[hub].claimed += 1;
         let run = u64::from(self.hubs[hub].run);
@@ -398,6 +413,7 @@ impl World {
         let at = &mut self.hubs[hub];
         at.seq += 1;
         at.draining = true;
+        at.bounces = 0;
         let frame = ServerFrame::Move { drain: drain_id(hub, at.run), seq: at.seq, token: token(serial), url: None };
         if let Some(pipe) = self.pipe_mut(conn) {
             pipe.write(Down::Frame(Box::new(frame)));

@@ -239,7 +239,7 @@ impl Line {
             received: hello.received,
             epoch: hello.epoch,
         };
-        self.tell_session(Event::Hello { conn, hello: facts, leaving: false });
+        self.tell_session(Event::Hello { conn, hello: facts, leaving: None });
     }
 
     /// A client that was never welcomed has no token: each of its hellos is for a session of its own, and it

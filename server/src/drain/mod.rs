@@ -26,7 +26,7 @@ use tidegate_protocol::control::{
 };
 use tidegate_protocol::drain::{Drain, Event, Facts, Plan, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
-use tidegate_protocol::session::{Left, Outcome, State};
+use tidegate_protocol::session::{Left, Outcome, RETRY_BOUNCE_MS, State};
 use tokio::sync::{Notify, watch};
 
 use attempts::Attempts;
@@ -118,7 +118,7 @@ impl Driver {
                 let why = "it could not be written to the data directory".to_owned();
                 self.tell(Event::ParkFailed { id, why });
             }
-            Outcome::Bounced { .. } => self.tell(Event::Bounced { id }),
+            Outcome::Bounced => self.tell(Event::Bounced { id }),
             // Replaced sessions of a lost successor were committed; only owners' ends are ends here.
             Outcome::Left(Left::Ended | Left::Evicted | Left::Expired | Left::Replaced) => {
                 self.tell(Event::Left { id })
@@ -184,6 +184,19 @@ impl Driver {
     /// Whether whoever comes is pushed or parked at once ([`Drain::takes_along`]).
     pub fn takes_along(&self) -> bool {
         self.is_leaving() && self.machine().as_ref().is_some_and(Drain::takes_along)
+    }
+
+    /// What the client of a session that was ordered to move is told when it comes here ([`Drain::sends_away`]).
+    pub fn sends_away(&self, hub: &Hub, id: SessionId) -> Option<u64> {
+        if !self.has_elsewhere(hub) {
+            return None;
+        }
+        self.machine().as_ref().and_then(|machine| machine.sends_away(id))
+    }
+
+    /// How long a client is told to wait that should come to another hub, in milliseconds.
+    pub fn retry_ms(&self) -> u64 {
+        self.machine().as_ref().map_or(RETRY_BOUNCE_MS, Drain::retry_ms)
     }
 
     /// Whether this hub wants its clients elsewhere, and an eligible peer exists.

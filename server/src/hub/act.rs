@@ -252,7 +252,7 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             hub.forget_later(cell.id);
         }
         Outcome::ParkFailed => tracing::error!(session = %cell.id, "could not park this session; it is served on"),
-        Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced { .. } => {}
+        Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced => {}
     }
     hub.drain.told(hub, cell.id, inner, outcome);
 }

@@ -278,7 +278,8 @@ impl Hub {
         };
         let (elsewhere, leaving, waits) = {
             let inner = cell.lock();
-            let leaving = inner.drain.is_some_and(|dialogue| dialogue.moved) && self.drain.has_elsewhere(self);
+            let ordered = inner.drain.is_some_and(|dialogue| dialogue.moved);
+            let leaving = if ordered { self.drain.sends_away(self, session) } else { None };
             (!inner.session.answers_hello(), leaving, matches!(inner.session.state(), State::Copy { .. }))
         };
         if elsewhere {
@@ -325,7 +326,7 @@ impl Hub {
         const HANDED_ON_TRIES: u32 = 3;
         let closed = self.is_parked_for_good() || self.drain.takes_along();
         if closed || (self.drain.has_elsewhere(self) && hello.attempt <= HANDED_ON_TRIES) {
-            self.retry(conn, tidegate_protocol::session::RETRY_BOUNCE_MS, "other_hub");
+            self.retry(conn, self.drain.retry_ms(), "other_hub");
             return;
         }
         self.claims.begin(self, session, conn, hello, named);

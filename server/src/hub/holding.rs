@@ -128,7 +128,7 @@ impl Hub {
             Some(id) => match self.claims.take_for_snapshot(id) {
                 // Nothing is taken along into the end of this process.
                 Some((conn, _)) if self.is_parked_for_good() => {
-                    self.retry(conn, tidegate_protocol::session::RETRY_BOUNCE_MS, "other_hub");
+                    self.retry(conn, self.drain.retry_ms(), "other_hub");
                     return self.abort_copy(coming);
                 }
                 Some((conn, hello)) if self.connection(conn).is_some() => Some((conn, hello)),

@@ -151,9 +151,11 @@ const RULES: [Rule; 26] = [
     },
     Rule {
         number: 15,
-        says: "a client that comes back is sent away twice, and only while its old connection works",
+        says: "a client that comes back is sent away while chance explains it, and only while its old connection works",
         checks: &[
-            "a_leaving_hub_sends_an_open_client_away_twice_and_keeps_it_the_third_time",
+            "a_leaving_hub_sends_an_open_client_away_each_time_until_its_drain_says_that_it_stays",
+            "how_often_is_beyond_chance_follows_the_number_of_hubs_and_of_clients",
+            "nobody_is_found_unroutable_before_half_of_the_settle_however_often_he_came_back",
             "a_leaving_hub_resumes_a_client_whose_connection_is_lost_at_once",
         ],
         mutants: &["bounces_that_are_never_counted_are_caught"],

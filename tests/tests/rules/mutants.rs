@@ -71,15 +71,19 @@ fn a_wait_for_a_silent_hub_that_never_ends_is_caught() {
 #[test]
 fn bounces_that_are_never_counted_are_caught() {
     let stays = |counted: bool| {
-        let mut here = session(0);
-        (2..6).any(|attempt| {
-            let before = here.clone();
-            let event = Event::Hello { conn: ConnectionId(2), hello: hello(1, attempt, Old::Open), leaving: true };
-            let welcomed = is_welcome(&told(&mut here, event));
-            if !counted {
-                here = before;
+        let peers = successor(true);
+        let request: DrainRequest =
+            serde_json::from_str(r#"{"notice_ms":0,"window_ms":0,"settle_ms":4000,"deadline_ms":60000}"#)
+                .expect("JSON");
+        let facts = Facts { connected: true, ..Facts::default() };
+        let plan = Plan::new(request.resolve().expect("possible"), [(S, facts)], &peers, 7);
+        let mut drain = Drain::start(DrainId(1), plan, &peers, String::new(), Millis(0));
+        run(&mut drain, Millis(0), Millis(1));
+        (1..50).any(|times| {
+            if counted {
+                drain.handle(Fact::Bounced { id: S }, Millis(times * 100));
             }
-            welcomed
+            drain.sends_away(S).is_none()
         })
     };
     assert!(stays(true));
@@ -218,7 +222,7 @@ fn a_parked_session_that_welcomes_is_caught() {
         if !stays_parked {
             told(&mut here, Event::TakenUp(record));
         }
-        let event = Event::Hello { conn: ConnectionId(2), hello: hello(1, 2, Old::Lost), leaving: false };
+        let event = Event::Hello { conn: ConnectionId(2), hello: hello(1, 2, Old::Lost), leaving: None };
         !is_welcome(&told(&mut here, event))
     };
     assert!(sends_away(true));

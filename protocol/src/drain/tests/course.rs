@@ -199,7 +199,7 @@ fn whoever_comes_after_the_end_is_handed_on() {
     let facts = Facts { connected: true, fresh: true, ..Facts::default() };
     fleet.tell(Event::Arrived { id: id(50), facts });
     fleet.tell(Event::Arrived { id: id(51), facts });
-    fleet.pass(2_000);
+    fleet.pass(6_000);
     let status = fleet.status();
     assert_eq!((status.phase, status.unroutable), (Phase::Drained, Some(1)));
     let counts = status.sessions.unwrap();

@@ -220,3 +220,49 @@ fn once_the_balancer_let_go_it_keeps_so_while_resumes_are_awaited_and_after_the_
     fleet.tell(Event::Cancel);
     assert!(!fleet.drain.takes_along(), "but with a cancel");
 }
+
+#[test]
+fn whoever_was_forced_is_served_again_after_a_recall_and_does_not_count_as_forced_any_more() {
+    let mut fleet = Fleet::with_peers(&SHORT.replace("20000", "10000"), 18, 0, &[]);
+    fleet.disk_fails = true;
+    fleet.run_to(Phase::Forcing);
+    fleet.future.clear();
+    (0..5).for_each(|n| fleet.tell(Event::ParkFailed { id: id(n), why: "disk full".into() }));
+    assert_eq!(fleet.status().sessions.unwrap().forced, 5);
+    fleet.tell(Event::Cancel);
+    let report = fleet.reports[0].clone();
+    assert_eq!((report.result, report.sessions.counts.forced), (DrainResult::Cancelled, 0), "{}", account(&report));
+    assert_eq!(report.sessions.counts.remaining, 18, "{}", account(&report));
+
+    let mut fleet = Fleet::with_peers(&SHORT.replace("20000", "10000"), 18, 0, &[]);
+    fleet.disk_fails = true;
+    let report = fleet.run_to_end();
+    assert_eq!((report.result, report.sessions.counts.forced), (DrainResult::Forced, 18), "{}", account(&report));
+    fleet.tell(Event::Cancel);
+    let counts = fleet.status().sessions.unwrap();
+    assert_eq!((counts.forced, counts.remaining), (0, 18), "they are served: {counts:?}");
+}
+
+#[test]
+fn a_park_that_is_done_a_moment_after_the_deadline_corrects_the_account() {
+    let mut fleet = Fleet::with_peers(SHORT, 3, 0, &[]);
+    fleet.run("a park", |drain| drain.roster.tally().parking == 3);
+    fleet.future.clear();
+    let report = fleet.run_to_end();
+    assert_eq!(report.sessions.counts.forced, 3, "{}", account(&report));
+    fleet.tell(Event::Parked { id: id(1) });
+    let counts = fleet.status().sessions.unwrap();
+    assert_eq!((counts.forced, counts.parked), (2, 1));
+}
+
+#[test]
+fn a_drain_whose_deadline_finds_everybody_safe_is_drained_and_says_whom_it_cut() {
+    let mut fleet = Fleet::new(&STAGED_ALONE.replace("120000", "30000"), 10, 0);
+    fleet.pass(1_500);
+    fleet.tell(Event::PeersChanged(vec![]));
+    let report = fleet.run_to_end();
+    assert_eq!(report.result, DrainResult::Drained, "nobody was forced: {}", account(&report));
+    assert!(report.cut > 0 && report.why.as_ref().is_some_and(|why| why.contains("were closed")), "{report:#?}");
+}
+
+const STAGED_ALONE: &str = r#"{"notice_ms":1000,"window_ms":5000,"settle_ms":2000,"deadline_ms":120000,"stages":[10,90],"gate":{"wait_max_ms":3000}}"#;

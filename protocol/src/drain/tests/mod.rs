@@ -21,6 +21,8 @@ enum Habit {
     Ignores,
     /// The balancer always brings it back here.
     Sticky,
+    /// The balancer knows nothing and lets chance decide, one hub of so many being another one.
+    ByChance(u64),
     /// The balancer brings it back here so often, then lets it through.
     BouncesFirst(u8),
 }
@@ -55,6 +57,10 @@ struct Fleet {
     steps: u64,
     habits: BTreeMap<SessionId, Habit>,
     habit: Habit,
+    /// Clients that try to come to another hub, and to which, if it was named.
+    trying: BTreeMap<SessionId, HubId>,
+    /// What the balancer decides by.
+    dice: chance::Chance,
     /// How the successor takes clients; none: at once.
     queue: Option<Queue>,
     connected: BTreeMap<SessionId, bool>,
@@ -111,6 +117,8 @@ impl Fleet {
             steps: 0,
             habits: BTreeMap::new(),
             habit: Habit::Comes(50),
+            trying: BTreeMap::new(),
+            dice: chance::Chance::new(1),
             queue: None,
             connected: population.iter().map(|(id, facts)| (*id, facts.connected)).collect(),
             unmovable: BTreeMap::new(),
@@ -150,7 +158,15 @@ impl Fleet {
             }
             _ => {}
         }
+        let came_back = if let Event::Bounced { id } = &event { Some(*id) } else { None };
+        let sent_away = came_back.and_then(|id| self.drain.sends_away(id));
         self.drain.handle(event, self.now);
+        if let Some(id) = came_back
+            && let Some(to) = self.trying.remove(&id)
+            && let Some(after_ms) = sent_away
+        {
+            self.tries(id, to, after_ms.max(100));
+        }
         self.act();
     }
 
@@ -198,16 +214,7 @@ impl Fleet {
         }
         match (habit, self.refusing) {
             (Habit::Ignores, _) => {}
-            (Habit::Sticky, _) => (1..=3).for_each(|n| self.later(n * 300, Event::Bounced { id })),
-            (Habit::BouncesFirst(n), _) => {
-                let bounces = n.min(BOUNCES_MAX);
-                (1..=u64::from(bounces)).for_each(|n| self.later(n * 100, Event::Bounced { id }));
-                let left = n - bounces;
-                self.habits.insert(id, Habit::BouncesFirst(left));
-                if n < BOUNCES_MAX {
-                    self.arrives(id, to, u64::from(n) * 100 + 50);
-                }
-            }
+            (Habit::Sticky | Habit::BouncesFirst(_) | Habit::ByChance(_), _) => self.tries(id, to, 20),
             (Habit::Comes(after_ms), Some(why)) => {
                 self.later(after_ms, Event::HandoverBegan { id, to });
                 self.later(after_ms + 5, Event::Refused { id, to: Some(to), why: why.into() });
@@ -218,6 +225,27 @@ impl Fleet {
                 self.arrives(id, to, after_ms + waits_ms);
             }
         }
+    }
+
+    /// A client dials, and the balancer decides where it comes to.
+    fn tries(&mut self, id: SessionId, to: HubId, after_ms: u64) {
+        if self.trying.insert(id, to).is_some() {
+            return;
+        }
+        let here = match *self.habits.get(&id).unwrap_or(&self.habit) {
+            Habit::Sticky => true,
+            Habit::ByChance(hubs) => self.dice.below(hubs) == 0,
+            Habit::BouncesFirst(left) if left > 0 => {
+                self.habits.insert(id, Habit::BouncesFirst(left - 1));
+                true
+            }
+            Habit::BouncesFirst(_) | Habit::Comes(_) | Habit::Ignores => false,
+        };
+        if here {
+            return self.later(after_ms, Event::Bounced { id });
+        }
+        self.trying.remove(&id);
+        self.arrives(id, to, after_ms + 30);
     }
 
     fn arrives(&mut self, id: SessionId, to: HubId, after_ms: u64) {

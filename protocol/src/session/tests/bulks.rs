@@ -218,7 +218,7 @@ fn a_successor_that_is_gone_while_its_bulk_is_under_way_takes_the_bulk_along() {
 fn a_client_that_comes_back_while_the_bulk_of_its_claim_is_under_way_is_served_where_it_is() {
     let mut pair = heavy();
     pair.claim(CLAIM, hello(1, 2, 0));
-    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: None });
     assert!(welcome(&actions).is_some(), "{actions:?}");
     assert_eq!(pair.told(A, Outcome::Thawed { blocked: false }), 1);
     pair.settle(None);

@@ -51,7 +51,7 @@ fn the_token_of_the_last_move_is_known_to_the_successor() {
         _ => None,
     });
     let serial = serial.expect("commit sends a last move");
-    let actions = pair.at(B, Event::Hello { conn: LATER, hello: hello(serial, 3, 0), leaving: false });
+    let actions = pair.at(B, Event::Hello { conn: LATER, hello: hello(serial, 3, 0), leaving: None });
     assert_eq!(welcome(&actions), Some((LATER, Offset(0), Offset(0))));
 }
 
@@ -105,7 +105,7 @@ fn a_claim_while_another_is_under_way_is_told_busy() {
 #[test]
 fn a_claim_whose_try_is_not_above_the_highest_seen_is_refused_for_good() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 4, 0), leaving: false });
+    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 4, 0), leaving: None });
     let actions = pair.claim(CLAIM, hello(1, 3, 0));
     assert!(
         matches!(actions[..], [Action::Say(B, PeerMessage::Refused { why: Refusal::Judged(Verdict::TokenReuse), .. })]),

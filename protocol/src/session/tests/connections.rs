@@ -4,7 +4,7 @@ use super::*;
 fn a_takeover_closes_the_displaced_connection_for_good_and_fixes_received_in_the_same_step() {
     let mut pair = Pair::new();
     pair.a.receive(OLD, 9);
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     assert_eq!(closed(&actions, OLD), Some(Close::Displaced));
     assert_eq!(closed(&actions, OLD).map(Close::code), Some(4513));
     assert_eq!(welcome(&actions), Some((NEW, Offset(0), Offset(1))));
@@ -16,11 +16,11 @@ fn a_takeover_closes_the_displaced_connection_for_good_and_fixes_received_in_the
 fn a_hello_that_is_refused_changes_nothing_for_the_connection_at_work() {
     let mut pair = Pair::new();
     let before = pair.a.clone();
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 1, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 1, 0), leaving: None });
     assert_eq!(closed(&actions, NEW), Some(Close::TokenReuse), "try 1 was seen");
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(2, 2, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(2, 2, 0), leaving: None });
     assert_eq!(closed(&actions, NEW), Some(Close::TokenReuse), "serial 2 was never issued");
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 1), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 1), leaving: None });
     assert_eq!(closed(&actions, NEW), Some(Close::ProtocolError), "nothing was ever sent");
     assert_eq!(pair.a, before);
 }
@@ -29,10 +29,10 @@ fn a_hello_that_is_refused_changes_nothing_for_the_connection_at_work() {
 fn using_a_token_voids_the_older_ones_and_itself_stays_good() {
     let mut pair = Pair::new();
     let serial = pair.a.issue().expect("a serving session issues tokens");
-    pair.at(A, Event::Hello { conn: NEW, hello: hello(serial, 2, 0), leaving: false });
-    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: false });
+    pair.at(A, Event::Hello { conn: NEW, hello: hello(serial, 2, 0), leaving: None });
+    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: None });
     assert_eq!(closed(&actions, LATER), Some(Close::TokenReuse));
-    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(serial, 4, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(serial, 4, 0), leaving: None });
     assert!(welcome(&actions).is_some(), "the welcome with the next token may have been lost: {actions:?}");
 }
 
@@ -45,7 +45,7 @@ fn what_was_not_acked_comes_again_on_the_next_connection_from_the_clients_own_pl
     pair.pump(A, OLD);
     pair.at(A, Event::Acked { conn: OLD, received: Offset(1) });
     pair.at(A, Event::ConnectionLost { conn: OLD });
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 2), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 2), leaving: None });
     assert_eq!(welcome(&actions), Some((NEW, Offset(2), Offset(0))));
     assert_eq!(pair.pump(A, NEW), [Item::Message(3)]);
 }
@@ -55,7 +55,7 @@ fn an_ack_of_what_came_on_the_old_connection_is_good_before_it_came_on_the_new_o
     let mut pair = Pair::new();
     pair.number(A, 1);
     pair.pump(A, OLD);
-    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     let actions = pair.at(A, Event::Acked { conn: NEW, received: Offset(1) });
     assert_eq!(closed(&actions, NEW), None, "the client read it on the old connection, after its hello");
     assert_eq!(pair.pump(A, NEW), [Item::Message(1)], "a position cannot skip: the client drops what it knows");
@@ -105,7 +105,7 @@ fn a_full_outbox_gives_a_declared_gap_and_never_silence() {
 #[test]
 fn only_the_counted_connection_can_end_the_session() {
     let mut pair = Pair::new();
-    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     pair.at(A, Event::Bye { conn: OLD });
     assert!(matches!(pair.a.state(), State::Serving { .. }), "the displaced one is deaf");
     pair.at(A, Event::Bye { conn: NEW });
@@ -114,29 +114,27 @@ fn only_the_counted_connection_can_end_the_session() {
 }
 
 #[test]
-fn a_leaving_hub_sends_an_open_client_away_twice_and_keeps_it_the_third_time() {
+fn a_leaving_hub_sends_an_open_client_away_each_time_until_its_drain_says_that_it_stays() {
     let mut pair = Pair::new();
-    for attempt in 2..4 {
+    for attempt in 2..24 {
         let open = HelloFacts { old: Old::Open, ..hello(1, attempt, 0) };
-        let actions = pair.at(A, Event::Hello { conn: NEW, hello: open, leaving: true });
+        let actions = pair.at(A, Event::Hello { conn: NEW, hello: open, leaving: Some(100) });
         assert!(
-            actions.iter().any(|action| matches!(action, Action::Retry { conn: NEW, why: "other_hub", .. })),
+            actions.iter().any(|action| matches!(action, Action::Retry { conn: NEW, why: "other_hub", after_ms: 100 })),
             "{actions:?}"
         );
         assert_eq!(closed(&actions, OLD), None, "the old connection stays the connection");
     }
-    let open = HelloFacts { old: Old::Open, ..hello(1, 4, 0) };
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: open, leaving: true });
-    assert!(
-        welcome(&actions).is_some() && actions.contains(&Action::Told(Outcome::Bounced { stays: true })),
-        "{actions:?}"
-    );
+    assert_eq!(pair.told(A, Outcome::Bounced), 22, "each is told to the drain, which counts them");
+    let open = HelloFacts { old: Old::Open, ..hello(1, 24, 0) };
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: open, leaving: None });
+    assert!(welcome(&actions).is_some(), "{actions:?}");
 }
 
 #[test]
 fn a_leaving_hub_resumes_a_client_whose_connection_is_lost_at_once() {
     let mut pair = Pair::new();
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: true });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: Some(100) });
     assert_eq!(welcome(&actions), Some((NEW, Offset(0), Offset(0))));
 }
 

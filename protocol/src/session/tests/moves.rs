@@ -8,7 +8,7 @@ fn a_push_moves_a_session_without_a_connection_of_its_client() {
     pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.settle(None);
     assert!(matches!(pair.b.state(), State::Serving { link: Link::Detached, .. }), "{:?}", pair.b.state());
-    let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     assert!(welcome(&actions).is_some());
     assert_eq!(pair.pump(B, NEW), [Item::Message(1)]);
 }

@@ -25,7 +25,7 @@ fn after_parking_every_hello_is_answered_retry_and_a_claim_takes_it_up() {
     let mut pair = Pair::new();
     pair.at(A, Event::Park);
     pair.at(A, Event::Written);
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     assert!(matches!(actions[..], [Action::Retry { conn: NEW, why: "parked", .. }]), "{actions:?}");
     let actions = pair.claim(CLAIM, hello(1, 2, 0));
     assert!(actions.contains(&Action::TakeUp), "{actions:?}");
@@ -44,7 +44,7 @@ fn a_session_that_is_taken_up_has_a_generation_above_all_that_it_offered_and_its
     assert!(again.generation() > fence.offered);
     assert!(out.contains(&Action::Bind));
     out.clear();
-    again.handle(Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false }, &mut out);
+    again.handle(Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None }, &mut out);
     assert_eq!(welcome(&out), Some((NEW, Offset(0), Offset(0))));
     assert_eq!(again.next_for(NEW), Some(Item::Message(1)));
 }

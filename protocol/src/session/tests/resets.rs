@@ -31,7 +31,7 @@ fn a_successor_that_lost_it_leads_to_a_reset_from_the_kept_data_and_never_to_a_s
     assert_eq!(pair.told(A, Outcome::SuccessorLost), 1);
     assert!(!pair.a.is_owner(), "never to a guess");
     assert!(!pair.a.answers_hello(), "a third hub may know more: ask first");
-    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     let record = resets(&actions).expect("rule 14's reset at once");
     assert_eq!((record.epoch, record.state.as_slice()), (Epoch(2), b"cart".as_slice()));
     assert!(matches!(pair.a.state(), State::Ended { .. }));
@@ -73,11 +73,11 @@ fn a_copy_that_was_reset_before_it_went_live_is_never_called_live() {
 fn a_reset_is_refused_to_a_token_that_a_later_one_made_void() {
     let mut pair = Pair::new();
     let serial = pair.a.issue().expect("serving");
-    pair.at(A, Event::Hello { conn: NEW, hello: hello(serial, 2, 0), leaving: false });
+    pair.at(A, Event::Hello { conn: NEW, hello: hello(serial, 2, 0), leaving: None });
     pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.peer(B, A, PeerMessage::Held { session: S, handover: handover(2) });
     pair.at(A, Event::PeerGone { hub: B });
-    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: false });
+    let actions = pair.at(A, Event::Hello { conn: LATER, hello: hello(1, 3, 0), leaving: None });
     assert_eq!(closed(&actions, LATER), Some(Close::TokenReuse));
 }
 
@@ -133,7 +133,7 @@ fn a_connection_waits_at_a_copy_for_a_limited_time() {
     let mut pair = Pair::new();
     pair.at(A, Event::Push { to: B, version: SNAPSHOT_VERSION });
     pair.deliver(None);
-    let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: false });
+    let actions = pair.at(B, Event::Hello { conn: NEW, hello: hello(1, 2, 0), leaving: None });
     assert_eq!(actions, [Action::Arm(Timer::CopyWait(NEW), COPY_WAIT_MS)]);
     let actions = pair.at(B, Event::Fired(Timer::CopyWait(NEW)));
     assert!(matches!(actions[..], [Action::Retry { conn: NEW, .. }]), "{actions:?}");
