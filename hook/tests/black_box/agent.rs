@@ -24,7 +24,6 @@ pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) took: Duration,
 }
 
 /// A run that is under way.
@@ -157,12 +156,7 @@ impl Running {
         let text = |reader: Option<JoinHandle<String>>| {
             reader.map(|reader| reader.join().expect("the trigger writes UTF-8")).unwrap_or_default()
         };
-        Run {
-            code: status.code(),
-            stdout: text(self.stdout.take()),
-            stderr: text(self.stderr.take()),
-            took: self.started.elapsed(),
-        }
+        Run { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }
     }
 
     fn status(&mut self) -> ExitStatus {

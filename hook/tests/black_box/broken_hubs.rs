@@ -2,7 +2,6 @@ use crate::agent::Agent;
 use crate::hub::{Hub, Reply, problem, report, serving, status};
 use serde_json::json;
 use std::net::TcpListener;
-use std::time::Duration;
 
 /// An address at which nobody listens.
 fn nobody() -> String {
@@ -49,8 +48,7 @@ fn nobody_listening_exits_5_where_a_hub_is_required() {
 fn a_hub_that_accepts_and_never_answers_exits_5_and_the_failed_undoing_is_told() {
     let hub = Hub::scripted(|_| Reply::Silence);
     let run = Agent::event("BeforeBlockTraffic", &hub.url()).run().expect(5);
-    let run = run.says(&["it accepts and does not answer within 800 ms", "NOT undone", "by itself after 1m"]);
-    assert!(run.took < Duration::from_secs(5), "{run:#?}");
+    run.says(&["it accepts and does not answer within 800 ms", "NOT undone", "by itself after 1m"]);
     assert_eq!(hub.count("DELETE", "/v1/drain"), 1, "the drain may have begun, so it is called off");
 }
 

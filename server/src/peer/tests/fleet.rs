@@ -118,11 +118,9 @@ fn what_a_hub_says_before_its_goodbye_is_heard_before_it() {
 fn what_a_hub_is_doing_is_known_to_its_peers_soon_and_decides_who_may_take_sessions() {
     let stage = Stage::new();
     let (a, b) = pair(&stage);
-    let told = Instant::now();
     b.hub.peers.set_state(HubState::Draining);
     until("a does not move sessions to b", || !reaches(&a, &b));
     assert_eq!(a.hub.peers.successors()[0].state, Some(HubState::Draining));
-    assert!(told.elapsed() < Duration::from_secs(10), "took {:?}", told.elapsed());
     a.wait(async { tokio::time::timeout(PATIENCE, a.hub.peers.changed()).await })
         .expect("the drain is told of a change");
     b.hub.peers.set_state(HubState::Serving);
