@@ -27,6 +27,8 @@ enum Command {
     Plan,
     /// Show where the hub stands
     Status,
+    /// Let a drain go on that a gate holds, after a look
+    Continue,
     /// Call the drain off, or serve again after one
     Cancel,
     /// Show how the last drain ended
@@ -76,6 +78,9 @@ struct Options {
     /// How long that is waited for before the stragglers are pushed
     #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     gate_wait: Option<String>,
+    /// If no client of a stage comes to another hub: hold, recall or continue [default: hold]
+    #[arg(long, global = true, value_name = "WHAT", help_heading = "Policy of the drain")]
+    on_gate: Option<String>,
     /// What users read
     #[arg(long, global = true, value_name = "TEXT", help_heading = "Policy of the drain")]
     text: Option<String>,
@@ -119,6 +124,7 @@ impl Args {
             Command::Drain => Task::Drain,
             Command::Plan => Task::Plan,
             Command::Status => Task::Status,
+            Command::Continue => Task::Continue,
             Command::Cancel => Task::Cancel,
             Command::Report => Task::Report,
         })
@@ -146,6 +152,7 @@ impl Args {
             ("stages", o.stages.clone()),
             ("gate_back_percent", o.gate_back_percent.clone()),
             ("gate_wait", o.gate_wait.clone()),
+            ("on_gate", o.on_gate.clone()),
             ("text", o.text.clone()),
             ("texts", o.texts.clone()),
             ("reason", o.reason.clone()),
@@ -179,6 +186,7 @@ Examples:
   tidegate-hook drain                      empty this hub, with a progress bar on a terminal
   tidegate-hook drain --strict --notice 30s --text "We are back in a moment."
   tidegate-hook status --json              one JSON object
+  tidegate-hook continue                   go on, after a look at the gate that holds the drain
   tidegate-hook cancel                     call it off; who has moved stays moved
   tidegate-hook                            in a CodeDeploy script: all it needs
   tidegate-hook drain --deadline 20s --no-recall      Kubernetes preStop, systemd ExecStop
@@ -190,7 +198,8 @@ Exit codes:
     4  somebody else called the drain off
     5  the hub accepts and does not answer, answers 401, or vanished in the middle;
        or nothing listens there, with --require-hub
-    6  the hub refused; or there is no report
+    6  the hub refused; or there is no report; or `continue` where no gate holds a drain
+    8  a gate failed: clients did not arrive at the other hubs, and the drain was called off
   143  SIGTERM (130: Ctrl-C). The drain lives in the hub and goes on, unless CodeDeploy runs us
 
 Under CodeDeploy:

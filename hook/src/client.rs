@@ -119,6 +119,11 @@ impl Api {
         self.call(Method::GET, &path, None, wait).await
     }
 
+    /// Lets a drain go on that a gate holds.
+    pub(crate) async fn go_on<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
+        self.call(Method::POST, "/v1/drain/continue", Some(&DrainRequest::default()), Duration::ZERO).await
+    }
+
     /// Calls a drain off, or serves again after one.
     pub(crate) async fn cancel<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
         self.call(Method::DELETE, "/v1/drain", None, Duration::ZERO).await

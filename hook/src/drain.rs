@@ -13,7 +13,7 @@ use crate::{progress, summary};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
-use tidegate_protocol::control::{DrainReport, DrainStatus, Phase};
+use tidegate_protocol::control::{DrainReport, DrainResult, DrainStatus, Phase};
 use tidegate_protocol::id::DrainId;
 use tokio::time::{Instant, sleep};
 
@@ -156,6 +156,9 @@ impl Watching<'_> {
         match (end, report.map(|answer| answer.value)) {
             (_, Some(report)) if summary::was_cancelled(&report) => {
                 Ending::new(Exit::Cancelled, summary::report(&report))
+            }
+            (_, Some(report)) if report.result == DrainResult::GateFailed => {
+                Ending::new(Exit::GateFailed, summary::report(&report))
             }
             (_, Some(report)) => {
                 self.drained(summary::report(&report), summary::not_clean(&self.counts(&report), report.cut))

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Unanswered,
     /// The hub said no, or has no report.
     Refused,
+    /// No client of a stage arrived at another hub, and the hub has called the drain off.
+    GateFailed,
     /// Ctrl-C. Not in the contract; it is what a shell reports for a program that SIGINT ended.
     Interrupted,
     /// SIGTERM.
@@ -31,6 +33,7 @@ impl Exit {
             Self::Cancelled => 4,
             Self::Unanswered => 5,
             Self::Refused => 6,
+            Self::GateFailed => 8,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -45,6 +48,7 @@ impl Exit {
             Self::Cancelled => "cancelled",
             Self::Unanswered => "unanswered",
             Self::Refused => "refused",
+            Self::GateFailed => "gate_failed",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -64,8 +68,9 @@ mod tests {
             Exit::Cancelled,
             Exit::Unanswered,
             Exit::Refused,
+            Exit::GateFailed,
             Exit::Terminated,
         ];
-        assert_eq!(ends.map(Exit::code), [0, 2, 3, 4, 5, 6, 143]);
+        assert_eq!(ends.map(Exit::code), [0, 2, 3, 4, 5, 6, 8, 143]);
     }
 }

@@ -42,6 +42,8 @@ pub(crate) enum Task {
     Report,
     /// Call the drain off.
     Cancel,
+    /// Let a drain go on that a gate holds.
+    Continue,
     /// An event that asks nothing of us; its name.
     Nothing(String),
 }

@@ -124,7 +124,7 @@ fn perform(run: &Run, task: &Task) -> Exit {
 async fn work(run: &Run, task: &Task) -> Ending {
     match task {
         Task::Drain | Task::Rest => drain::drain(run, task).await,
-        Task::Plan | Task::Status | Task::Report | Task::Cancel | Task::Serve | Task::Nothing(_) => {
+        Task::Plan | Task::Status | Task::Report | Task::Cancel | Task::Continue | Task::Serve | Task::Nothing(_) => {
             query::ask(run, task).await
         }
     }

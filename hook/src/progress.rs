@@ -37,6 +37,14 @@ pub(crate) fn waiting(status: &DrainStatus) -> Option<String> {
     Some(fit(&format!("  waiting for {}", why.join("; "))))
 }
 
+/// What a person can do about a gate that failed, on one line.
+pub(crate) fn at_a_gate(status: &DrainStatus) -> Option<String> {
+    let failed = status.phase == Phase::Held && status.why.as_ref().is_some_and(|why| why.starts_with("canary"));
+    failed.then(|| {
+        "  after a look: tidegate-hook continue goes on; else the drain is called off at its deadline".to_owned()
+    })
+}
+
 /// What keeps other hubs from taking sessions, in lines that fit; nothing while one of them serves.
 pub(crate) fn blocked(status: &DrainStatus) -> Vec<String> {
     if status.successors.iter().any(|hub| hub.state == Some(HubState::Serving)) {

@@ -18,6 +18,7 @@ pub(crate) async fn ask(run: &Run, task: &Task) -> Ending {
         Task::Plan => plan(run).await,
         Task::Report => report(run).await,
         Task::Cancel | Task::Serve => serve(run).await,
+        Task::Continue => go_on(run).await,
         Task::Status | Task::Drain | Task::Rest | Task::Nothing(_) => status(run).await,
     };
     done.unwrap_or_else(|failure| run.failed(task, &failure))
@@ -60,6 +61,12 @@ async fn serve(run: &Run) -> Result<Ending, Failure> {
             _ => vec![format!("{}told the hub to serve; now {}", run.deployment.prefix(), progress::line(status))],
         }
     });
+    Ok(Ending::new(Exit::Done, Vec::new()))
+}
+
+async fn go_on(run: &Run) -> Result<Ending, Failure> {
+    let answer: Answer<DrainStatus> = run.api.go_on().await?;
+    show(run, &answer.raw, || vec![format!("the drain goes on; now {}", progress::line(&answer.value))]);
     Ok(Ending::new(Exit::Done, Vec::new()))
 }
 

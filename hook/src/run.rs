@@ -105,8 +105,8 @@ impl Run {
     /// Undoes what a failed run began, if that is wanted, and says what was and was not undone.
     pub(crate) async fn undo(&self, ending: &mut Ending) {
         let limit = match ending.exit {
-            // Cancelled: somebody else has undone it. Usage: the hub began nothing.
-            Exit::Done | Exit::Cancelled | Exit::Usage => return,
+            // Cancelled: somebody else has undone it. A failed gate: the hub itself has. Usage: the hub began nothing.
+            Exit::Done | Exit::Cancelled | Exit::GateFailed | Exit::Usage => return,
             Exit::Terminated | Exit::Interrupted => RECALL_AT_TERM_MAX,
             Exit::NotClean | Exit::Unanswered | Exit::Refused => RECALL_MAX,
         };
@@ -187,6 +187,7 @@ const fn absence(task: &Task) -> &'static str {
         Task::Plan => "so there are no sessions to plan for; a drain would end at once",
         Task::Status => "so there is no status; is the hub running, and is this its --private address?",
         Task::Report => "so no report can be read; the hub keeps the last one in its data directory",
+        Task::Continue => "so no drain is held there that could go on",
         Task::Cancel | Task::Serve => "so no drain is under way there that could be called off",
     }
 }

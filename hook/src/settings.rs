@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate_protocol::control::{DrainRequest, GateRequest, OnOrphan, Rest};
+use tidegate_protocol::control::{DrainRequest, GateRequest, OnGate, OnOrphan, Rest};
 
 /// Values by the name of their setting, not yet judged.
 pub(crate) type Given = BTreeMap<&'static str, String>;
 
 /// The names of all settings, in the order of `--help`.
-pub(crate) const KEYS: [&str; 23] = [
+pub(crate) const KEYS: [&str; 24] = [
     "hub",
     "token_file",
     "ca_file",
@@ -27,6 +27,7 @@ pub(crate) const KEYS: [&str; 23] = [
     "stages",
     "gate_back_percent",
     "gate_wait",
+    "on_gate",
     "text",
     "texts",
     "reason",
@@ -160,6 +161,7 @@ impl Sources {
             text: self.text("text"),
             texts: self.parsed("texts", texts)?,
             reason: self.text("reason"),
+            on_gate: self.parsed("on_gate", on_gate)?,
             on_orphan: self.parsed("on_orphan", on_orphan)?,
             lease_ms: self.span("lease")?,
             trigger: None,
@@ -245,6 +247,15 @@ fn on_orphan(text: &str) -> Result<OnOrphan, String> {
         "continue" => Ok(OnOrphan::Continue),
         "recall" => Ok(OnOrphan::Recall),
         _ => Err("unknown; write continue or recall".to_owned()),
+    }
+}
+
+fn on_gate(text: &str) -> Result<OnGate, String> {
+    match text {
+        "hold" => Ok(OnGate::Hold),
+        "recall" => Ok(OnGate::Recall),
+        "continue" => Ok(OnGate::Continue),
+        _ => Err("unknown; write hold, recall or continue".to_owned()),
     }
 }
 

@@ -138,6 +138,7 @@ impl Watch {
         if matches!(status.phase, Phase::Held | Phase::Settling | Phase::Forcing) || !changed {
             lines.extend(progress::waiting(status));
         }
+        lines.extend(progress::at_a_gate(status));
         lines.extend(progress::blocked(status));
         Step { lines, heartbeat: !changed, end: None }
     }

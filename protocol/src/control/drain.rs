@@ -74,9 +74,11 @@ pub struct UnroutableBy {
     pub balancer: u64,
     /// Others get through, and these come back here more often than chance explains.
     pub client: u64,
+    /// They were sent to another hub by its `--public-url`, and come back here: they cannot reach it.
+    pub public_url: u64,
 }
 
-/// Where clients came to that were ordered to move, each time they came.
+/// Where clients came to that were ordered to move by the URL they used, each time they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Returns {
@@ -170,6 +172,9 @@ pub enum DrainResult {
     Forced,
     /// Whoever could move did; the others stayed, because their clients are brought back here.
     Unroutable,
+    /// It was called off, because no client of a stage was seen at another hub: nobody was pushed to where none arrives.
+    #[serde(rename = "gate_failed")]
+    GateFailed,
     /// It was called off.
     Cancelled,
 }
@@ -181,6 +186,7 @@ impl DrainResult {
             Self::Drained => "drained",
             Self::Forced => "forced",
             Self::Unroutable => "unroutable",
+            Self::GateFailed => "gate_failed",
             Self::Cancelled => "cancelled",
         }
     }
@@ -256,7 +262,7 @@ pub struct StageReport {
     pub count: u64,
     /// When it really began after the start; null if it never did.
     pub began_ms: Option<u64>,
-    /// Of its sessions, how many are no longer here.
+    /// Of its sessions, how many are no longer here. The gate counts those that are live elsewhere.
     pub back: u64,
     /// How long the gate after it stayed shut beyond its span.
     pub gate_waited_ms: u64,
@@ -382,7 +388,8 @@ mod tests {
         for phase in Phase::ALL {
             assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{}\"", phase.as_str()));
         }
-        for result in [DrainResult::Drained, DrainResult::Forced, DrainResult::Unroutable, DrainResult::Cancelled] {
+        use DrainResult::{Cancelled, Drained, Forced, GateFailed, Unroutable};
+        for result in [Drained, Forced, Unroutable, GateFailed, Cancelled] {
             assert_eq!(serde_json::to_string(&result).unwrap(), format!("\"{}\"", result.as_str()));
         }
     }

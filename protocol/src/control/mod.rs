@@ -17,7 +17,7 @@ pub use policy::{
     DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,
     TRIGGER_MAX_BYTES,
 };
-pub use policy::{DrainRequest, Gate, GateRequest, OnOrphan, Policy, PolicyError, Rest, Trigger};
+pub use policy::{DrainRequest, Gate, GateRequest, OnGate, OnOrphan, Policy, PolicyError, Rest, Trigger};
 pub use publish::{Payload, PublishAnswer, PublishRequest, Scope, SessionInfo, SessionPhase, SessionsPage, Target};
 pub use ready::{Readiness, WhenDraining};
 

@@ -50,6 +50,19 @@ pub enum OnOrphan {
     Recall,
 }
 
+/// What becomes of a drain when a gate fails: its wait is over, and no client of the stage was seen at another hub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnGate {
+    /// It is held until a client is seen elsewhere, or somebody says that it may go on; at its deadline it is called off.
+    #[default]
+    Hold,
+    /// It is called off at once.
+    Recall,
+    /// It goes on.
+    Continue,
+}
+
 /// An order about who is still here, beside the policy of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,6 +114,9 @@ pub struct DrainRequest {
     /// When the next stage may open.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "gate")]
     pub gate: Option<GateRequest>,
+    /// What to do when a gate fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_gate: Option<OnGate>,
     /// What users read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -160,6 +176,8 @@ pub struct Policy {
     pub stages: Vec<u8>,
     /// When the next stage may open.
     pub gate: Gate,
+    /// What to do when a gate fails.
+    pub on_gate: OnGate,
     /// What users read; none: the client's own words.
     pub text: Option<String>,
     /// The same by language tag.
@@ -248,6 +266,7 @@ impl DrainRequest {
             max_in_flight: self.in_flight()?,
             stages: self.stages()?,
             gate: self.gate(deadline_ms)?,
+            on_gate: self.on_gate.unwrap_or_default(),
             text: bounded_text("text", self.text.as_deref(), TEXT_MAX_BYTES)?,
             texts: self.texts()?,
             reason: bounded_text("reason", self.reason.as_deref(), REASON_MAX_BYTES)?,

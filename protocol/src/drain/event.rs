@@ -188,6 +188,10 @@ pub enum Event {
     StatusAsked,
     /// Call it off; after *drained*: serve again.
     Cancel,
+    /// Somebody has looked at a gate that holds the drain: it goes on.
+    Continue,
+    /// The process ends: a drain whose gate failed parks everybody, for nobody is pushed to where no client arrives.
+    Stopping,
     /// AfterBlockTraffic: push or park whoever is left, newcomers too.
     PushAndParkRest,
     /// The trigger is done: the balancer may let go of clients from now on.

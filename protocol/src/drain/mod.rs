@@ -14,6 +14,7 @@
 
 mod admission;
 mod event;
+mod gate;
 mod orders;
 mod pace;
 mod peers;
@@ -73,6 +74,8 @@ pub struct Drain {
     timetable: Vec<SessionId>,
     /// The next place in the timetable.
     cursor: usize,
+    /// The stage whose gate is open although it failed: somebody has looked.
+    waived: Option<usize>,
     /// How far gates and holds have put the timetable off.
     shift_ms: u64,
     /// The next place in the plan's order that is to be notified.
@@ -122,6 +125,7 @@ impl Drain {
             flight,
             timetable: Vec::new(),
             cursor: 0,
+            waived: None,
             shift_ms: 0,
             notices: 0,
             outbox: VecDeque::new(),
@@ -143,7 +147,9 @@ impl Drain {
         match event {
             Event::PeersChanged(successors) => self.peers_changed(&successors, now),
             Event::StatusAsked => self.asked_at = now,
-            Event::Cancel => self.cancel(None, now),
+            Event::Cancel => self.cancel(DrainResult::Cancelled, None, now),
+            Event::Continue => self.go_on_after_a_look(now),
+            Event::Stopping => self.park_where_a_gate_failed(now),
             Event::PushAndParkRest => self.push_and_park_rest(now),
             Event::TriggerEnded => self.trigger_ended(now),
             event => self.session_event(event, now),
@@ -269,7 +275,7 @@ impl Drain {
 
     /// Calls it off, or serves again after the end. Warned clients are recalled; what is given
     /// away settles by the fence; parked sessions are taken up again.
-    fn cancel(&mut self, why: Option<String>, now: Millis) {
+    fn cancel(&mut self, result: DrainResult, why: Option<String>, now: Millis) {
         if matches!(self.state, State::Serving { .. }) {
             return;
         }
@@ -291,7 +297,7 @@ impl Drain {
         if ended {
             self.enter(State::Serving { since: now });
         } else {
-            self.finish(DrainResult::Cancelled, why, State::Serving { since: now }, now);
+            self.finish(result, why, State::Serving { since: now }, now);
         }
     }
 }

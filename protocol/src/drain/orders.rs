@@ -148,7 +148,8 @@ impl Drain {
     fn slot_due_at(&self) -> Option<Millis> {
         let State::Releasing { stage, out_at: None, .. } = self.state else { return None };
         let end = self.stage_end(stage);
-        (self.cursor < end).then(|| self.head_due_at())
+        let more = self.cursor < self.timetable.len() && self.lacks_evidence(stage);
+        (self.cursor < end || more).then(|| self.head_due_at())
     }
 
     /// When the session at the cursor may go: at its slot, its notice aged.
@@ -166,9 +167,13 @@ impl Drain {
     /// is none left in it.
     fn find_head(&mut self, now: Millis) {
         while let State::Releasing { stage, out_at: None, .. } = self.state {
-            if self.cursor >= self.stage_end(stage) {
+            if self.cursor >= self.stage_end(stage) && !self.lacks_evidence(stage) {
                 self.stage_out(stage, now);
                 continue;
+            }
+            if self.cursor >= self.timetable.len() {
+                // Who is left is busy: the first of them whose grant is over is the canary.
+                return;
             }
             let id = self.timetable[self.cursor];
             let waits_here = |seat: &&Seat| seat.place == Place::Waiting && seat.slot == Some(self.cursor);
@@ -205,13 +210,33 @@ impl Drain {
         let seat = self.roster.seat_mut(id).expect("ids come from the roster's own indices");
         seat.asked_at.get_or_insert(now);
         let avoid = seat.avoid.clone();
+        self.leave_share(id);
         let to = self.peers.pick_named(&avoid);
+        if let Some(seat) = self.roster.seat_mut(id) {
+            seat.named = to.is_some();
+        }
         if let Some(hub) = to {
-            self.peers.assign(hub);
+            self.join_share(id, hub);
         }
         let patience = now.plus(self.plan.policy.gate.wait_max_ms.max(1));
         self.roster.put(id, Place::Ordered { to }, Some(patience), now);
         Action::Move { id, to }
+    }
+
+    /// It goes to this hub now, and counts in its share alone: who was sent to one and goes to another would else
+    /// count for both, and the hubs would end uneven.
+    pub(super) fn join_share(&mut self, id: SessionId, hub: HubId) {
+        self.leave_share(id);
+        if let Some(seat) = self.roster.seat_mut(id) {
+            seat.sent_to = Some(hub);
+            self.peers.assign(hub);
+        }
+    }
+
+    fn leave_share(&mut self, id: SessionId) {
+        if let Some(before) = self.roster.seat_mut(id).and_then(|seat| seat.sent_to.take()) {
+            self.peers.take_back(before);
+        }
     }
 
     /// Counts a release for the stage that is open.
@@ -229,6 +254,7 @@ impl Drain {
     fn next_push(&mut self, now: Millis) -> Option<Action> {
         while let Some(id) = self.roster.first(Queue::Push) {
             let avoid = self.roster.get(id).map(|seat| seat.avoid.clone()).unwrap_or_default();
+            self.leave_share(id);
             if let Some(to) = self.peers.pick(&avoid) {
                 return Some(self.push(id, to, now));
             }
@@ -243,7 +269,7 @@ impl Drain {
     fn push(&mut self, id: SessionId, to: HubId, now: Millis) -> Action {
         let speed = self.speed.permille();
         self.push_pacer.take(now, speed);
-        self.peers.assign(to);
+        self.join_share(id, to);
         self.roster.put(id, Place::Pushing { to }, Some(now.plus(HANDOVER_WAIT_MS)), now);
         Action::Push { id, to }
     }

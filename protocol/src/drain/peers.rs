@@ -17,7 +17,7 @@ struct Peer {
     admission: Option<Admission>,
     /// Sessions that it held when this drain first heard of it.
     held: Option<u64>,
-    /// Sessions sent there, whether they arrived or not: the fair share is counted by this.
+    /// Sessions sent there and not sent elsewhere since, whether they arrived or not: the fair share is counted by this.
     assigned: u64,
     moved: u64,
 }
@@ -85,6 +85,12 @@ impl Peers {
     /// One more was sent there.
     pub(super) fn assign(&mut self, hub: HubId) {
         self.peers.entry(hub).or_default().assigned += 1;
+    }
+
+    /// One that was sent there goes elsewhere.
+    pub(super) fn take_back(&mut self, hub: HubId) {
+        let peer = self.peers.entry(hub).or_default();
+        peer.assigned = peer.assigned.saturating_sub(1);
     }
 
     /// One more is live there.

@@ -18,6 +18,8 @@ pub(super) struct Ledger {
     /// Of the moved, how many had a connection: only they prove that clients find the successor.
     pub(super) moved_connected: u64,
     pub(super) cut: u64,
+    /// Returns of clients that had been sent to another hub by name.
+    pub(super) turned_back: u64,
     pub(super) clients: ClientCounts,
     pub(super) messages: MessageCounts,
     pub(super) gaps: Histogram,
@@ -28,8 +30,12 @@ pub(super) struct Ledger {
 /// One stage as it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StageCount {
-    /// Released in it.
+    /// Released in it, and still evidence: not who became busy, ended or lost its connection.
     pub(super) asked: u64,
+    /// Of these: live elsewhere, or found unroutable, which is no fault of a successor.
+    pub(super) done: u64,
+    /// Clients of it that were seen to arrive elsewhere, or to come back here more often than chance explains.
+    pub(super) seen: u64,
     pub(super) report: StageReport,
 }
 
@@ -37,6 +43,8 @@ impl Ledger {
     pub(super) fn new(plan: &Plan, at_start: u64) -> Self {
         let stage = |stage: &super::plan::Stage| StageCount {
             asked: 0,
+            done: 0,
+            seen: 0,
             report: StageReport {
                 begin_ms: stage.begin_ms,
                 span_ms: stage.span_ms,
@@ -55,6 +63,7 @@ impl Ledger {
             resumed: 0,
             moved_connected: 0,
             cut: 0,
+            turned_back: 0,
             clients: ClientCounts::default(),
             messages: MessageCounts::default(),
             gaps: Histogram::default(),

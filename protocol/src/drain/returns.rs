@@ -32,6 +32,8 @@ pub(super) enum Cause {
     Balancer,
     /// Others get through, this one does not.
     Client,
+    /// It was sent to a hub by name and cannot reach it.
+    PublicUrl,
 }
 
 impl Returns {
@@ -97,9 +99,10 @@ impl Drain {
         RETRY_BOUNCE_MS.min(self.plan.policy.settle_ms / TRIES_PER_SETTLE).max(1)
     }
 
-    /// A client that was ordered to move has come to another hub.
-    pub(super) const fn came_elsewhere(&mut self) {
-        self.returns.elsewhere += 1;
+    /// A client that was ordered to move has come to another hub. By name it would say nothing of the balancer.
+    pub(super) fn came_elsewhere(&mut self, id: SessionId) {
+        let by_balancer = self.roster.get(id).is_some_and(|seat| !seat.named);
+        self.returns.elsewhere += u64::from(by_balancer);
     }
 
     /// A client came back here although it was ordered elsewhere.
@@ -112,7 +115,8 @@ impl Drain {
             _ => return,
         };
         seat.bounces = seat.bounces.saturating_add(1);
-        self.returns.here += 1;
+        self.returns.here += u64::from(!seat.named);
+        self.ledger.turned_back += u64::from(seat.named);
         if let Some(cause) = self.finding(id, now) {
             self.unroutable(id, cause, now);
         } else if ordered {
@@ -132,14 +136,22 @@ impl Drain {
     pub(super) fn finding_so_far(&self, id: SessionId) -> Option<Cause> {
         let seat = self.roster.get(id)?;
         let clients = self.plan.order.len() as u64 + self.ledger.arrived;
-        self.returns.finding(seat.bounces, self.peers.eligible() + 1, clients)
+        let hubs = self.peers.eligible() + 1;
+        if seat.named {
+            // Its own URL, which it tried when the name failed, may lead to this hub alone.
+            return Returns::default().finding(seat.bounces, hubs, clients).map(|_| Cause::PublicUrl);
+        }
+        self.returns.finding(seat.bounces, hubs, clients)
     }
 
     /// It stays. After the end it is tried again with the others ([`super::HAND_ON_EVERY_MS`]).
     pub(super) fn unroutable(&mut self, id: SessionId, cause: Cause, now: Millis) {
-        self.credit_stage(id);
         self.roster.put(id, Place::Unroutable { cause }, None, now);
-        self.canary_answered(now);
+        if cause != Cause::PublicUrl {
+            // That clients cannot reach a successor is what a gate is there to find out; this is another's fault.
+            self.stage_answered(id);
+            self.canary_answered(now);
+        }
     }
 
     /// It may have another try: what it did before is no evidence for what comes.
@@ -161,7 +173,8 @@ impl Drain {
     /// Who stays, by cause.
     pub(super) fn unroutable_by(&self) -> UnroutableBy {
         let tally = self.roster.tally();
-        UnroutableBy { balancer: tally.kept_by_balancer, client: tally.unroutable - tally.kept_by_balancer }
+        let (balancer, public_url) = (tally.kept_by_balancer, tally.kept_by_name);
+        UnroutableBy { balancer, client: tally.unroutable - balancer - public_url, public_url }
     }
 
     /// What was found about those who stay, and what would help, in a sentence; none if nobody does.
@@ -172,7 +185,7 @@ impl Drain {
         let stays = |n: u64| if n == 1 { "1 session stays".to_owned() } else { format!("{n} sessions stay") };
         let balancer = format!(
             "{}: the balancer brought {here} of {total} returning clients back to this hub; it has to stop sending new \
-             connections here while this hub drains (deploy/README.md, \"Behind a balancer\")",
+             connections here while this hub drains (deploy/README.md says how)",
             stays(by.balancer)
         );
         let client = format!(
@@ -180,12 +193,13 @@ impl Drain {
              something keeps them here, such as stickiness by address or cookie",
             stays(by.client)
         );
-        match (by.balancer, by.client) {
-            (0, 0) => None,
-            (_, 0) => Some(balancer),
-            (0, _) => Some(client),
-            (..) => Some(format!("{balancer}; {client}")),
-        }
+        let url = format!(
+            "{}: these clients were sent to another hub by its --public-url and came back here: they cannot reach it",
+            stays(by.public_url)
+        );
+        let found = [(by.balancer, balancer), (by.client, client), (by.public_url, url)];
+        let said = found.into_iter().filter(|(n, _)| *n > 0).map(|(_, sentence)| sentence);
+        said.reduce(|one, other| format!("{one}; {other}"))
     }
 }
 

@@ -128,6 +128,10 @@ pub(super) struct Seat {
     pub(super) bounces: u32,
     /// When it was ordered first.
     pub(super) asked_at: Option<Millis>,
+    /// The hub in whose share it counts.
+    pub(super) sent_to: Option<HubId>,
+    /// It was sent to a hub by name, not by the URL it used.
+    pub(super) named: bool,
     /// Peers that failed it for good.
     pub(super) avoid: Vec<HubId>,
     /// Its connection is closed at the deadline against its will.
@@ -152,6 +156,8 @@ impl Seat {
             refusals: 0,
             bounces: 0,
             asked_at: None,
+            sent_to: None,
+            named: false,
             avoid: Vec::new(),
             cut: false,
             place: Place::Waiting,
@@ -184,6 +190,8 @@ pub(super) struct Tally {
     pub(super) pushing: u64,
     /// Being parked.
     pub(super) parking: u64,
+    /// Busy now, of those who have a slot.
+    pub(super) busy: u64,
     /// Unroutable now.
     pub(super) unroutable: u64,
     /// Of the starting population: still here.
@@ -192,6 +200,8 @@ pub(super) struct Tally {
     pub(super) start_unroutable: u64,
     /// Of all unroutable ones, those that the balancer keeps here.
     pub(super) kept_by_balancer: u64,
+    /// Of all unroutable ones, those that cannot reach the hub that they were sent to by name.
+    pub(super) kept_by_name: u64,
     /// Have their outcome, and are kept because it may still be corrected.
     pub(super) done: u64,
 }
@@ -334,8 +344,10 @@ fn count(tally: &mut Tally, seat: &Seat, add: bool) {
     bump(&mut tally.in_flight, seat.place.is_in_flight());
     bump(&mut tally.pushing, matches!(seat.place, Place::Pushing { .. }));
     bump(&mut tally.parking, seat.place == Place::Parking);
+    bump(&mut tally.busy, seat.slot.is_some() && matches!(seat.place, Place::Busy { .. }));
     bump(&mut tally.unroutable, unroutable);
     bump(&mut tally.kept_by_balancer, seat.place == Place::Unroutable { cause: Cause::Balancer });
+    bump(&mut tally.kept_by_name, seat.place == Place::Unroutable { cause: Cause::PublicUrl });
     bump(&mut tally.done, done);
     let start = seat.origin == Origin::Start && !done;
     bump(&mut tally.start, start);

@@ -3,7 +3,7 @@
 use super::event::{Action, Event, Facts, Resume};
 use super::orders::{COMMITTED_WAIT_MS, HANDOVER_WAIT_MS};
 use super::roster::{Origin, Place, Seat};
-use super::state::{HeldWhy, State, Step};
+use super::state::{State, Step};
 use super::{Drain, FAILURES_MAX, WHY_MAX_CHARS};
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
@@ -50,6 +50,8 @@ impl Drain {
             Event::PeersChanged(_)
             | Event::StatusAsked
             | Event::Cancel
+            | Event::Continue
+            | Event::Stopping
             | Event::PushAndParkRest
             | Event::TriggerEnded => {}
         }
@@ -114,7 +116,7 @@ impl Drain {
 
     /// There is no peer, and parking goes on quietly: busy clients still have their time.
     const fn is_alone(&self) -> bool {
-        matches!(self.state, State::Settling { step: Step::Parking, .. })
+        matches!(self.state, State::Settling { step: Step::Parking { .. }, .. })
     }
 
     fn connection_lost(&mut self, id: SessionId, now: Millis) {
@@ -184,10 +186,10 @@ impl Drain {
     /// It has to go now: pushed if anybody takes it, parked if not.
     pub(super) fn dispose(&mut self, id: SessionId, now: Millis) {
         let last = matches!(self.state, State::Settling { step: Step::Last { .. }, .. } | State::Forcing { .. });
-        let forcing = matches!(self.state, State::Forcing { .. });
+        let parks_only = self.parks_only();
         let Some(seat) = self.roster.seat_mut(id) else { return };
         seat.cut |= last && seat.connected;
-        let can_push = !forcing && self.peers.pick(&seat.avoid).is_some();
+        let can_push = !parks_only && self.peers.pick(&seat.avoid).is_some();
         let place = if can_push { Place::PushDue } else { Place::ParkDue };
         self.roster.put(id, place, None, now);
     }
@@ -202,13 +204,10 @@ impl Drain {
             | Place::Forced
             | Place::Parking => {}
             Place::Handing { to: hub } if hub == to => self.handing(id, to, now),
-            Place::Ordered { to: Some(named) } if named == to => {
-                self.came_elsewhere();
-                self.handing(id, to, now);
-            }
+            Place::Ordered { to: Some(named) } if named == to => self.handing(id, to, now),
             _ => {
-                self.came_elsewhere();
-                self.peers.assign(to);
+                self.came_elsewhere(id);
+                self.join_share(id, to);
                 self.handing(id, to, now);
             }
         }
@@ -231,6 +230,7 @@ impl Drain {
         if self.roster.get(id).is_none() {
             return;
         }
+        self.stage_moved(id, had_connection || resume.is_some());
         self.outcome(id, |ledger| ledger.moved += 1);
         self.ledger.moved_connected += u64::from(had_connection);
         self.ledger.rate.count(now);
@@ -263,7 +263,7 @@ impl Drain {
 
     /// One outcome for one session. Whoever was unconfirmed or forced had one already: that is corrected.
     fn outcome(&mut self, id: SessionId, count: impl FnOnce(&mut super::report::Ledger)) {
-        self.credit_stage(id);
+        self.stage_left(id);
         let Some(seat) = self.roster.remove(id) else { return };
         match seat.place {
             Place::Unconfirmed { .. } => self.ledger.unconfirmed -= 1,
@@ -353,7 +353,7 @@ impl Drain {
 
     fn count_forced(&mut self, id: SessionId, now: Millis) {
         if self.roster.get(id).is_some_and(|seat| !seat.place.has_outcome()) {
-            self.credit_stage(id);
+            self.stage_left(id);
             self.ledger.forced += 1;
             self.roster.put(id, Place::Forced, None, now);
         }
@@ -400,27 +400,16 @@ impl Drain {
             self.unroutable(id, cause, now);
         } else if connected && self.is_unproven() {
             self.roster.put(id, Place::Ordered { to }, Some(again), now);
-            let why = format!("no client came back within {} ms", self.plan.policy.gate.wait_max_ms);
-            self.hold(|probe_at| HeldWhy::Canary { why, probe_at }, now);
+            self.gate_fails(format!("no client came back within {} ms", self.plan.policy.gate.wait_max_ms), now);
         } else {
             if let Some(stage) = stage {
                 self.ledger.stages[stage].report.pushed += 1;
             }
+            if !connected {
+                // No client is there that could be seen anywhere.
+                self.unattribute(id);
+            }
             self.roster.put(id, Place::PushDue, None, now);
-        }
-    }
-
-    /// Its release counts as done for the gate.
-    pub(super) fn credit_stage(&mut self, id: SessionId) {
-        if let Some(stage) = self.roster.seat_mut(id).and_then(|seat| seat.stage.take()) {
-            self.ledger.stages[stage].report.back += 1;
-        }
-    }
-
-    /// Its release is taken back, and the gate must not wait for it.
-    fn unattribute(&mut self, id: SessionId) {
-        if let Some(stage) = self.roster.seat_mut(id).and_then(|seat| seat.stage.take()) {
-            self.ledger.stages[stage].asked -= 1;
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::position::Millis;
 ///  just before the deadline, from any phase ─► Forcing: park all ─at the deadline at the latest─► Drained
 ///  nobody of the starting population left, at any moment ─► Drained at once (Settling while resumes are awaited)
 ///  only unroutable ones left, after settle ─► Drained (they stay, and are tried every 10 s)
+///  Held because a gate failed, at the deadline ─► Serving (nobody is pushed to where no client arrives)
 ///  cancel, or the lease is over and on_orphan says recall, from any phase ─► Serving (moved ones stay moved)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ pub(super) enum State {
 pub(super) enum HeldWhy {
     /// Too few of the stage are back; everything but the next stage goes on.
     Gate,
-    /// The canaries did not come back.
+    /// The gate failed: no client of the stage came to another hub.
     Canary { why: String, probe_at: Millis },
     /// One move after the other is refused.
     Refusals { why: String, probe_at: Millis },
@@ -56,8 +57,8 @@ pub(super) enum Step {
     Waiting { until: Millis },
     /// Those who did not are pushed.
     Pushing,
-    /// There is no peer: everybody is parked.
-    Parking,
+    /// There is no peer, or none that clients arrive at: everybody is parked; `rest`: newcomers too.
+    Parking { rest: bool },
     /// The time kept for pushing has begun: everybody is pushed, or parked; `rest`: newcomers too.
     Last { rest: bool },
     /// Nobody is left; clients of pushed sessions are awaited at the successors.
@@ -118,12 +119,22 @@ impl State {
         }
     }
 
+    /// Held because a gate failed; why.
+    pub(super) fn failed_gate(&self) -> Option<&str> {
+        match self {
+            Self::Held { why: HeldWhy::Canary { why, .. }, .. } => Some(why),
+            _ => None,
+        }
+    }
+
     /// Whether newcomers are pushed or parked like everybody else.
     pub(super) const fn takes_newcomers_along(&self) -> bool {
         matches!(
             self,
-            Self::Settling { step: Step::Last { rest: true } | Step::Resumes { rest: true, .. }, .. }
-                | Self::Forcing { rest: true, .. }
+            Self::Settling {
+                step: Step::Last { rest: true } | Step::Resumes { rest: true, .. } | Step::Parking { rest: true },
+                ..
+            } | Self::Forcing { rest: true, .. }
                 | Self::Drained { rest: true, .. }
         )
     }
@@ -132,7 +143,7 @@ impl State {
     pub(super) const fn parks(&self) -> bool {
         matches!(
             self,
-            Self::Settling { step: Step::Parking | Step::Last { .. } | Step::Resumes { rest: true, .. }, .. }
+            Self::Settling { step: Step::Parking { .. } | Step::Last { .. } | Step::Resumes { rest: true, .. }, .. }
                 | Self::Forcing { .. }
                 | Self::Drained { rest: true, .. }
         )

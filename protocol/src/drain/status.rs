@@ -117,7 +117,7 @@ impl Drain {
                 format!(
                     "gate of stage {}: {} of {} are back, {percent} % are needed",
                     stage + 1,
-                    count.report.back,
+                    count.done,
                     count.asked
                 )
             }
@@ -143,6 +143,11 @@ fn why_awaited(place: &Place, bounces: u32) -> String {
         Place::Stuck { why } => format!("blocked: {why}"),
         Place::Unroutable { cause: Cause::Balancer } => {
             format!("unroutable: its client came back here {bounces} times, as most do: the balancer sends them here")
+        }
+        Place::Unroutable { cause: Cause::PublicUrl } => {
+            format!(
+                "unroutable: its client came back here {bounces} times: it cannot reach the other hub's --public-url"
+            )
         }
         Place::Unroutable { cause: Cause::Client } => {
             format!("unroutable: its client came back here {bounces} times, which chance does not explain")

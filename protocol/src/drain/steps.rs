@@ -10,7 +10,7 @@ use crate::id::SessionId;
 use crate::position::Millis;
 
 /// A gate that is shut for longer than this shows as *held*; shorter waits are the normal course.
-const GATE_SHOWS_AFTER_MS: u64 = 1_000;
+pub(super) const GATE_SHOWS_AFTER_MS: u64 = 1_000;
 /// So many handovers refused in a row hold the drain.
 const REFUSED_IN_ROW_MAX: u64 = 10;
 /// While nobody ever came back, so many do.
@@ -24,7 +24,10 @@ impl Drain {
         }
         self.speed.settle(now);
         while self.step(now) {}
-        while let Some(id) = self.roster.pop_due(now) {
+        // A wake-up may call the drain off.
+        while !matches!(self.state, State::Serving { .. })
+            && let Some(id) = self.roster.pop_due(now)
+        {
             self.wake(id, now);
         }
         self.check_end(now);
@@ -45,7 +48,7 @@ impl Drain {
             State::Settling { step: Step::Waiting { until }, .. } if now >= *until => self.settle_over(now),
             State::Settling { step: Step::Resumes { until, .. }, .. } if now >= *until => self.conclude(now),
             State::Drained { since, .. } if self.ledger.parked > 0 && now >= since.plus(PARKED_LEASE_MS) => {
-                self.cancel(None, now)
+                self.cancel(DrainResult::Cancelled, None, now)
             }
             State::Drained { retry_at, .. } if now >= *retry_at => self.hand_on(now),
             _ => return false,
@@ -56,18 +59,31 @@ impl Drain {
     /// The limits that hold in every phase: lease, push time, forcing, deadline.
     fn step_by_limit(&mut self, now: Millis) -> bool {
         let done = matches!(self.state, State::Settling { step: Step::Resumes { .. }, .. });
-        let pushing =
-            done || matches!(self.state, State::Settling { step: Step::Last { .. }, .. } | State::Forcing { .. });
+        let last = matches!(
+            self.state,
+            State::Settling { step: Step::Last { .. } | Step::Parking { rest: true }, .. } | State::Forcing { .. }
+        );
+        let pushing = done || last;
         let forcing = done || matches!(self.state, State::Forcing { .. });
         if self.lease_ends().is_some_and(|at| now >= at) {
             let why = format!("orphaned: nobody asked for the status for {} ms", self.plan.policy.lease_ms);
-            self.cancel(Some(why), now);
+            self.cancel(DrainResult::Cancelled, Some(why), now);
         } else if now >= self.deadline() {
-            self.end_at_deadline(now);
+            match self.state.failed_gate() {
+                Some(why) => self.cancel(DrainResult::GateFailed, Some(why.to_owned()), now),
+                None => self.end_at_deadline(now),
+            }
+        } else if self.state.failed_gate().is_some() {
+            return false;
         } else if now >= self.force_at() && !forcing {
             self.enter(State::Forcing { since: now, rest: self.state.takes_newcomers_along() });
             self.dispose_all(now);
         } else if now >= self.push_at() && !pushing {
+            if self.canary_is_missing() {
+                let why = format!("{}, and the time for pushing has come", self.why_missing());
+                self.gate_fails(why, now);
+                return true;
+            }
             self.enter(State::Settling { since: now, step: Step::Last { rest: false } });
             self.dispose_all(now);
         } else {
@@ -81,7 +97,8 @@ impl Drain {
         let done = matches!(self.state, State::Settling { step: Step::Resumes { .. }, .. });
         let limit = match &self.state {
             State::Serving { .. } | State::Drained { .. } => None,
-            State::Settling { step: Step::Last { .. }, .. } => Some(self.force_at()),
+            _ if self.state.failed_gate().is_some() => Some(self.deadline()),
+            State::Settling { step: Step::Last { .. } | Step::Parking { rest: true }, .. } => Some(self.force_at()),
             State::Forcing { .. } => Some(self.deadline()),
             _ if done => Some(self.deadline()),
             _ => Some(self.push_at()),
@@ -137,8 +154,9 @@ impl Drain {
         }
     }
 
-    fn open_stage(&mut self, stage: usize, now: Millis) {
-        let planned = self.slot_at(self.plan.stages[stage].first);
+    pub(super) fn open_stage(&mut self, stage: usize, now: Millis) {
+        // A stage before may have taken some of this one, in place of those who were busy.
+        let planned = self.slot_at(self.plan.stages[stage].first.max(self.cursor));
         self.shift_ms += now.since(planned);
         self.ledger.stages[stage].report.began_ms = Some(now.since(self.began));
         self.enter(State::Releasing { since: now, stage, out_at: None });
@@ -154,38 +172,9 @@ impl Drain {
         self.judge_gate(stage, now, now);
     }
 
-    fn settle(&mut self, now: Millis) {
+    pub(super) fn settle(&mut self, now: Millis) {
         let until = now.plus(self.plan.policy.settle_ms);
         self.enter(State::Settling { since: now, step: Step::Waiting { until } });
-    }
-
-    /// Opens the next stage if enough of this one is back, or if the wait is over; true on a change.
-    fn judge_gate(&mut self, stage: usize, out_at: Millis, now: Millis) -> bool {
-        let gate = self.plan.policy.gate;
-        let count = &self.ledger.stages[stage];
-        let enough = count.report.back * 100 >= count.asked * u64::from(gate.back_min_percent);
-        let waited_ms = now.since(out_at);
-        if enough || waited_ms >= gate.wait_max_ms {
-            if !enough && self.is_unproven() {
-                let why = format!("none of {} came back within {waited_ms} ms", count.asked);
-                self.hold(|probe_at| HeldWhy::Canary { why, probe_at }, now);
-                return true;
-            }
-            self.ledger.stages[stage].report.gate_waited_ms = waited_ms;
-            self.open_stage(stage + 1, now);
-            return true;
-        }
-        let shows = waited_ms >= GATE_SHOWS_AFTER_MS && matches!(self.state, State::Releasing { .. });
-        if shows {
-            self.enter(State::Held { since: now, stage, out_at: Some(out_at), why: HeldWhy::Gate });
-        }
-        shows
-    }
-
-    /// A first stage is under way with more to come, and no client has been seen elsewhere yet.
-    pub(super) fn is_unproven(&self) -> bool {
-        let stage = self.state.stage().filter(|stage| stage + 1 < self.plan.stages.len());
-        stage.is_some() && self.ledger.moved_connected == 0 && self.roster.tally().unroutable == 0
     }
 
     /// Suspends moving, if it is under way.
@@ -201,10 +190,10 @@ impl Drain {
 
     pub(super) fn hold_if_refused(&mut self, why: &str, now: Millis) {
         let why = format!("{} moves in a row were refused: {why}", self.failures_in_row);
-        if self.is_unproven() {
+        if self.is_unproven() && self.nobody_was_seen() {
             let asked = self.state.stage().map_or(0, |stage| self.ledger.stages[stage].asked);
             if self.failures_in_row >= asked.clamp(1, REFUSED_CANARIES_MAX) {
-                self.hold(|probe_at| HeldWhy::Canary { why, probe_at }, now);
+                self.gate_fails(why, now);
             }
         } else if self.failures_in_row >= REFUSED_IN_ROW_MAX {
             self.hold(|probe_at| HeldWhy::Refusals { why, probe_at }, now);
@@ -243,7 +232,7 @@ impl Drain {
     }
 
     /// Ends a hold; the timetable is put off by its length.
-    fn go_on(&mut self, now: Millis) {
+    pub(super) fn go_on(&mut self, now: Millis) {
         let State::Held { since, stage, out_at, .. } = self.state else { return };
         self.shift_ms += now.since(since);
         self.enter(State::Releasing { since: now, stage, out_at: out_at.map(|_| now) });
@@ -269,7 +258,7 @@ impl Drain {
 
     /// There is nobody to hand over to, nor will be soon.
     fn park_all(&mut self, now: Millis) {
-        self.enter(State::Settling { since: now, step: Step::Parking });
+        self.enter(State::Settling { since: now, step: Step::Parking { rest: false } });
         for id in self.ids(|seat| {
             seat.origin == Origin::Start && !matches!(seat.place, Place::Busy { .. }) && is_idle(&seat.place)
         }) {
@@ -296,7 +285,7 @@ impl Drain {
     }
 
     /// Time is nearly up: everybody who is not under way already is pushed or parked.
-    fn dispose_all(&mut self, now: Millis) {
+    pub(super) fn dispose_all(&mut self, now: Millis) {
         let rest = self.state.takes_newcomers_along();
         let forcing = matches!(self.state, State::Forcing { .. });
         for id in self.ids(|seat| seat.origin == Origin::Start || rest) {
@@ -419,7 +408,8 @@ impl Drain {
     /// AfterBlockTraffic: the balancer has let go, so the unroutable are pushed too.
     pub(super) fn push_and_park_rest(&mut self, now: Millis) {
         match &mut self.state {
-            State::Serving { .. } => return,
+            // A failed gate has everybody parked already.
+            State::Serving { .. } | State::Settling { step: Step::Parking { rest: true }, .. } => return,
             State::Drained { rest, .. } => *rest = true,
             _ => self.enter(State::Settling { since: now, step: Step::Last { rest: true } }),
         }

@@ -174,6 +174,7 @@ impl Fleet {
                 Turn::Asked => self.tell(Event::StatusAsked),
                 Turn::TriggerEnds => self.tell(Event::TriggerEnded),
                 Turn::PushTheRest => self.tell(Event::PushAndParkRest),
+                Turn::Continue => self.tell(Event::Continue),
             }
         }
     }

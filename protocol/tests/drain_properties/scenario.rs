@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_protocol::control::{DrainRequest, GateRequest, OnOrphan};
+use tidegate_protocol::control::{DrainRequest, GateRequest, OnGate, OnOrphan};
 use tidegate_protocol::drain::Facts;
 
 /// Sessions are named by numbers: those of the start from 0, newcomers from here.
@@ -50,6 +50,7 @@ pub(crate) enum Turn {
     Asked,
     TriggerEnds,
     PushTheRest,
+    Continue,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +114,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         1 => Just(Turn::Asked),
         1 => Just(Turn::TriggerEnds),
         1 => Just(Turn::PushTheRest),
+        1 => Just(Turn::Continue),
     ]
 }
 
@@ -131,8 +133,9 @@ pub(crate) fn request() -> impl Strategy<Value = DrainRequest> {
     let spans = (0u64..5_000, prop_oneof![1 => Just(0u64), 3 => 1u64..15_000], 0u64..5_000, 0u64..20_000);
     let gate = (0u64..=100, 0u64..6_000)
         .prop_map(|(percent, wait_ms)| GateRequest { back_min_percent: Some(percent), wait_max_ms: Some(wait_ms) });
-    (spans, 1u64..30, stages(), prop::option::of(gate), prop::bool::weighted(0.1)).prop_map(
-        |((notice_ms, window_ms, settle_ms, more_ms), max_in_flight, stages, gate, recall)| DrainRequest {
+    let on_gate = prop_oneof![3 => Just(None), 1 => Just(Some(OnGate::Recall)), 1 => Just(Some(OnGate::Continue))];
+    (spans, 1u64..30, stages(), (prop::option::of(gate), on_gate), prop::bool::weighted(0.1)).prop_map(
+        |((notice_ms, window_ms, settle_ms, more_ms), max_in_flight, stages, (gate, on_gate), recall)| DrainRequest {
             notice_ms: Some(notice_ms),
             window_ms: Some(window_ms),
             settle_ms: Some(settle_ms),
@@ -140,6 +143,7 @@ pub(crate) fn request() -> impl Strategy<Value = DrainRequest> {
             max_in_flight: Some(max_in_flight),
             stages,
             gate,
+            on_gate,
             on_orphan: recall.then_some(OnOrphan::Recall),
             lease_ms: recall.then_some(8_000),
             ..DrainRequest::default()

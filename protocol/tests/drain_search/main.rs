@@ -170,6 +170,15 @@ fn a_drain_in_stages_with_a_gate_ends_with_a_report() {
 }
 
 #[test]
+fn a_drain_that_a_gate_holds_is_called_off_goes_on_or_parks_and_has_a_report() {
+    let trouble = Trouble { silences: 1, continues: 1, stops: 1, ..Trouble::NONE };
+    prove(Scenario { name: "gate", policy: STAGES, trouble, ..QUIET });
+    let trouble = Trouble { silences: 1, busy: 1, losses: 1, ..Trouble::NONE };
+    let policy = STAGES.replace("\"stages\"", "\"on_gate\":\"recall\",\"stages\"");
+    prove(Scenario { name: "gate that recalls", policy: policy.leak(), trouble, ..QUIET });
+}
+
+#[test]
 fn a_drain_without_a_peer_whose_disk_fails_ends_with_a_report() {
     let trouble = Trouble { disk: 4, silences: 1, ..Trouble::NONE };
     prove(Scenario { name: "alone", peers: 0, connected: 1, detached: 1, trouble, ..QUIET });

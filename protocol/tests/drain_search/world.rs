@@ -42,6 +42,10 @@ pub struct Trouble {
     pub disk: u8,
     /// Orders to push or park everybody.
     pub rests: u8,
+    /// Times that somebody lets a held drain go on.
+    pub continues: u8,
+    /// Ends of the process.
+    pub stops: u8,
 }
 
 impl Trouble {
@@ -59,6 +63,8 @@ impl Trouble {
         bounces: 0,
         disk: 0,
         rests: 0,
+        continues: 0,
+        stops: 0,
     };
 }
 
@@ -108,6 +114,8 @@ pub enum Step {
     Return,
     Cancel,
     Rest,
+    Continue,
+    Stop,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -207,6 +215,8 @@ impl World {
             (left.returns > 0 && self.peers == 0, Step::Return),
             (left.cancels > 0, Step::Cancel),
             (left.rests > 0, Step::Rest),
+            (left.continues > 0 && self.drain.is_held_at_a_gate(), Step::Continue),
+            (left.stops > 0, Step::Stop),
         ];
         steps.extend(may.into_iter().filter(|(may, _)| *may).map(|(_, step)| step));
     }
@@ -294,7 +304,9 @@ impl World {
                 self.put(*id, Truth::Here);
                 self.tell(Event::ParkFailed { id: *id, why: "full".to_owned() });
             }
-            Step::Arrive | Step::Vanish | Step::Return | Step::Cancel | Step::Rest => self.outside(step),
+            Step::Arrive | Step::Vanish | Step::Return | Step::Cancel | Step::Rest | Step::Continue | Step::Stop => {
+                self.outside(step)
+            }
         }
         self.act();
     }
@@ -326,6 +338,15 @@ impl World {
             }
             Step::Rest => {
                 self.trouble.rests -= 1;
+                self.tell(Event::PushAndParkRest);
+            }
+            Step::Continue => {
+                self.trouble.continues -= 1;
+                self.tell(Event::Continue);
+            }
+            Step::Stop => {
+                self.trouble.stops -= 1;
+                self.tell(Event::Stopping);
                 self.tell(Event::PushAndParkRest);
             }
             _ => {}

@@ -71,6 +71,19 @@ pub(super) async fn cancel(
     Ok(Json(api.hub.drain.cancel(&api.hub, attempt.as_ref())))
 }
 
+/// `POST /v1/drain/continue`: somebody has looked at the gate that holds the drain, and it goes on.
+pub(super) async fn go_on(State(api): State<Arc<Api>>, _: NoParams) -> Result<Json<DrainStatus>, Refusal> {
+    api.hub.drain.go_on(&api.hub).map(Json).map_err(|status| {
+        let held = status.why.map_or_else(String::new, |why| format!(", because {why}"));
+        Refusal::new(
+            StatusCode::CONFLICT,
+            "not-at-a-gate",
+            "No gate holds a drain",
+            format!("it is {}{held}: there is no gate that could be opened", status.phase.as_str()),
+        )
+    })
+}
+
 /// `GET /v1/drain/report`: how the last one ended.
 pub(super) async fn report(State(api): State<Arc<Api>>, _: NoParams) -> Result<Json<DrainReport>, Refusal> {
     let none = || {

@@ -68,6 +68,7 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
         .route("/v1/sessions/{id}/channels/{name}", put(sessions::join).delete(sessions::leave))
         .route("/v1/drain/plan", post(drain::plan))
         .route("/v1/drain", post(drain::start).get(drain::status).delete(drain::cancel))
+        .route("/v1/drain/continue", post(drain::go_on))
         .route("/v1/drain/report", get(drain::report))
         .route("/v1/hub", get(hub::describe))
         .route("/healthz/live", get(health::live))

@@ -34,6 +34,7 @@ pub async fn leave(hub: &Arc<Hub>) -> StaysParked<'_> {
         ..DrainRequest::default()
     };
     let until = Instant::now() + Duration::from_millis(drain_ms);
+    hub.drain.stopping(hub);
     match hub.drain.start(hub, &request, None) {
         Ok(_) => {
             let mut asking = Asking::from_now();

@@ -349,6 +349,26 @@ impl Driver {
         self.status_now(hub)
     }
 
+    /// Somebody has looked at a gate: the drain goes on. With the status as it is, an error, if no gate holds it.
+    ///
+    /// # Errors
+    /// The status of a drain that is held by no gate, or of none.
+    pub fn go_on(&self, hub: &Arc<Hub>) -> Result<DrainStatus, Box<DrainStatus>> {
+        let held = self.machine().as_ref().is_some_and(Drain::is_held_at_a_gate);
+        if !held {
+            return Err(Box::new(self.status_now(hub)));
+        }
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Continue);
+        while self.step(hub) {}
+        Ok(self.status_now(hub))
+    }
+
+    /// The process ends: where a gate failed, everybody is parked ([`Event::Stopping`]).
+    fn stopping(&self, hub: &Arc<Hub>) {
+        self.tell(Event::Stopping);
+        while self.step(hub) {}
+    }
+
     /// The last report. Whoever saw *drained*, or called the drain off, gets that drain's report: it is waited for, shortly.
     pub async fn report(&self) -> Option<DrainReport> {
         let mut changed = self.changed.subscribe();

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// As [`SHORT`], and gates that fail only delay.
+const UNGATED: &str =
+    r#"{"notice_ms":1000,"window_ms":2000,"settle_ms":1000,"deadline_ms":20000,"on_gate":"continue"}"#;
 const SHORT: &str = r#"{"notice_ms":1000,"window_ms":2000,"settle_ms":1000,"deadline_ms":20000}"#;
 
 #[test]
@@ -66,8 +69,11 @@ fn clients_that_do_not_move_are_pushed_and_the_drain_ends_long_before_its_deadli
 
 #[test]
 fn near_the_deadline_everybody_left_is_pushed_and_counted_as_cut() {
-    let mut fleet = Fleet::new(SHORT, 200, 0);
-    fleet.habit = Habit::Ignores;
+    // A gate that half of a stage does not open, and that waits longer than there is time.
+    let mut fleet = Fleet::new(&SHORT.replace("20000", r#"20000,"gate":{"wait_max_ms":60000}"#), 200, 0);
+    for (n, id) in fleet.drain.plan().order.clone().into_iter().enumerate() {
+        fleet.habits.insert(id, if n % 2 == 0 { Habit::Comes(50) } else { Habit::Ignores });
+    }
     let report = fleet.run_to_end();
     assert_eq!(report.sessions.counts.moved, 200, "{}", account(&report));
     assert!(report.cut > 190, "{} cut", report.cut);
@@ -77,7 +83,7 @@ fn near_the_deadline_everybody_left_is_pushed_and_counted_as_cut() {
 
 #[test]
 fn at_the_deadline_what_was_not_taken_is_parked_and_the_drain_ends() {
-    let mut fleet = Fleet::new(SHORT, 100, 0);
+    let mut fleet = Fleet::new(UNGATED, 100, 0);
     fleet.refusing = Some("full");
     let report = fleet.run_to_end();
     let counts = report.sessions.counts;
@@ -88,7 +94,7 @@ fn at_the_deadline_what_was_not_taken_is_parked_and_the_drain_ends() {
 
 #[test]
 fn forced_are_those_for_whom_neither_push_nor_park_worked() {
-    let mut fleet = Fleet::new(SHORT, 30, 0);
+    let mut fleet = Fleet::new(UNGATED, 30, 0);
     fleet.refusing = Some("full");
     fleet.disk_fails = true;
     let report = fleet.run_to_end();
@@ -116,7 +122,7 @@ fn a_park_that_fails_once_is_tried_again_before_anybody_is_forced() {
 
 #[test]
 fn given_away_and_never_confirmed_is_unconfirmed_until_it_is() {
-    let mut fleet = Fleet::new(SHORT, 20, 0);
+    let mut fleet = Fleet::new(UNGATED, 20, 0);
     fleet.silent_after_commit = true;
     let report = fleet.run_to_end();
     let counts = report.sessions.counts;

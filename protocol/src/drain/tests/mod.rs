@@ -4,6 +4,7 @@
 mod chance;
 mod course;
 mod ends;
+mod gates;
 mod pacing;
 mod trouble;
 

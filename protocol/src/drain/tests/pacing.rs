@@ -42,10 +42,27 @@ fn the_rate_is_kept_when_the_bound_held_it_up_before() {
 }
 
 #[test]
+fn a_client_that_does_not_come_where_it_was_sent_counts_in_one_share_only() {
+    let named = |hub: u64, sessions| Successor {
+        url: Some(format!("wss://hub-{hub}.example")),
+        sessions: Some(sessions),
+        ..peer(hub)
+    };
+    for late in 0..12 {
+        let json = r#"{"notice_ms":0,"window_ms":600,"settle_ms":2000,"deadline_ms":25000,"stages":[100]}"#;
+        let mut fleet = Fleet::with_peers(json, 12, 0, &[named(1, 12), named(2, 0)]);
+        fleet.habits.insert(id(late), Habit::Ignores);
+        let report = fleet.run_to_end();
+        let moved: Vec<_> = report.successors.iter().map(|to| to.moved).collect();
+        assert_eq!(moved, [0, 12], "pushed to the hub that it was sent to before, which still has the fewest");
+    }
+}
+
+#[test]
 fn no_more_than_the_bound_are_ordered_and_not_live() {
     for (window_ms, habit) in [(0, Habit::Comes(70)), (5_000, Habit::Comes(900)), (0, Habit::Ignores)] {
         let json = format!(
-            r#"{{"notice_ms":0,"window_ms":{window_ms},"settle_ms":3000,"deadline_ms":60000,"max_in_flight":17}}"#
+            r#"{{"notice_ms":0,"window_ms":{window_ms},"settle_ms":3000,"deadline_ms":60000,"max_in_flight":17,"on_gate":"continue"}}"#
         );
         let mut fleet = Fleet::new(&json, 400, 100);
         fleet.habit = habit;

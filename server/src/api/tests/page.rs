@@ -35,7 +35,8 @@ fn the_page_names_every_field_that_may_be_sent_and_every_word_that_comes_back() 
         named(word);
     }
     Phase::ALL.iter().for_each(|phase| named(phase.as_str()));
-    for result in [DrainResult::Drained, DrainResult::Forced, DrainResult::Cancelled] {
+    use DrainResult::{Cancelled, Drained, Forced, GateFailed, Unroutable};
+    for result in [Drained, Forced, Unroutable, GateFailed, Cancelled] {
         named(result.as_str());
     }
     use SessionPhase::{Attached, Copy, Detached, Frozen, Parked};
