@@ -64,17 +64,44 @@ struct Live {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     conn: Conn,
-    home: bool,
+    way: Way,
     until: Millis,
     stage: Stage,
+}
+
+/// Where an attempt went, for the next one goes by turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Way {
+    /// To the client's own URL.
+    Home,
+    /// To the place that the thread names.
+    Named,
+    /// Wherever it went, a newer `move` has named another place since, which is asked next.
+    Overtaken,
+}
+
+impl Way {
+    /// Whether the client's own URL is asked after a close, or no answer.
+    fn home_next(self) -> bool {
+        self == Self::Named
+    }
+
+    /// Whether it is asked after a `retry`, which comes from a hub that is at work.
+    fn home_again(self) -> bool {
+        self == Self::Home
+    }
 }
 
 /// How far an attempt is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Dialling,
-    Greeted,
-    Reset { why: Cow<'static, str>, replaces: SessionId },
+    /// Hello is said, and this of the old connection in it.
+    Greeted(Old),
+    Reset {
+        why: Cow<'static, str>,
+        replaces: SessionId,
+    },
 }
 
 /// What outlives connections.
@@ -275,7 +302,7 @@ impl<M: Payload> Client<M> {
         let Some(new) = self.new_attempt().filter(|new| new.conn == conn && new.stage == Stage::Dialling) else {
             return;
         };
-        new.stage = Stage::Greeted;
+        new.stage = Stage::Greeted(old);
         self.hellos += 1;
         let thread = self.thread.as_ref();
         turn.then(Action::Send(

@@ -3,7 +3,10 @@
 //! A frame is a text message that begins with U+0001, followed by one JSON object with a `type`.
 //! All other messages are the app's own (`protocol/README.md`, section 1).
 
+pub use crate::number::NUMBER_MAX;
+
 use crate::id::{DrainId, HubId, ResumeToken, SessionId};
+use crate::number;
 use crate::position::{Epoch, Generation, Offset};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,7 +16,7 @@ use std::fmt;
 /// The first character of every frame, and of an escaped app text.
 pub const MARK: char = '\u{1}';
 
-/// The longest frame that either side accepts, in bytes.
+/// The longest frame that either side accepts, in bytes, its mark not counted.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// The WebSocket subprotocol.
@@ -37,16 +40,16 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<ResumeToken>,
     /// Raised by the client with every hello of a session.
-    #[serde(rename = "try", default = "first_try")]
+    #[serde(rename = "try", default = "first_try", deserialize_with = "this_try")]
     pub attempt: u32,
     /// Whether the old connection still works.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "old")]
     pub old: Old,
     /// How many messages of this epoch the client has delivered.
-    #[serde(default, deserialize_with = "offset")]
+    #[serde(default, deserialize_with = "received")]
     pub received: Offset,
     /// The epoch that `received` counts in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_epoch")]
     pub epoch: Option<Epoch>,
     /// The subprotocols that the client's application offers.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "subprotocols")]
@@ -63,17 +66,33 @@ fn first_try() -> u32 {
     1
 }
 
-/// The highest number in a frame: a browser can hold each of them.
-pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// `null` in a field that may be absent counts as absent.
+fn this_try<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Ok(number::optional(from)?.unwrap_or_else(first_try))
+}
 
-fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    let number = u64::deserialize(from)?;
-    let too_high = || D::Error::custom(format!("{number} is too high: numbers are whole and below 2^53"));
-    (number <= NUMBER_MAX).then_some(number).ok_or_else(too_high)
+fn old<'de, D: Deserializer<'de>>(from: D) -> Result<Old, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn received<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
+    Ok(Offset(number::optional(from)?.unwrap_or_default()))
 }
 
 fn offset<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
-    whole(from).map(Offset)
+    number::whole(from).map(Offset)
+}
+
+fn epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Epoch, D::Error> {
+    number::whole(from).map(Epoch)
+}
+
+fn known_epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Epoch>, D::Error> {
+    Ok(number::optional(from)?.map(Epoch))
+}
+
+fn generation<'de, D: Deserializer<'de>>(from: D) -> Result<Generation, D::Error> {
+    number::whole(from).map(Generation)
 }
 
 /// Most subprotocols that a `hello` may name.
@@ -84,7 +103,7 @@ pub const PROTOCOL_BYTES_MAX: usize = 128;
 /// They become a header of the request to the app, so each must be a token as HTTP has it (RFC 9110, 5.6.2).
 fn subprotocols<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     const SHOWN_CHARS_MAX: usize = 24;
-    let names = Vec::<String>::deserialize(from)?;
+    let names = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
     if names.len() > PROTOCOLS_MAX {
         return Err(D::Error::custom(format!("hello.protocols has {} names: at most {PROTOCOLS_MAX}", names.len())));
     }
@@ -127,7 +146,7 @@ pub enum ClientFrame {
         /// The drain whose notice this answers.
         drain: DrainId,
         /// How long, in milliseconds from receipt.
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "number::whole")]
         ms: u64,
         /// For the operator's eyes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +155,7 @@ pub enum ClientFrame {
     /// Ends the session; the app sees this code and reason.
     Bye {
         /// The close code for the app.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional")]
         code: Option<u16>,
         /// The close reason for the app.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +167,7 @@ pub enum ClientFrame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WireLimits {
     /// The largest app message, in bytes.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "number::whole")]
     pub message_bytes: u64,
 }
 
@@ -160,8 +179,10 @@ pub struct Welcome {
     /// The secret to come back with; replaces every earlier one.
     pub token: ResumeToken,
     /// What the offsets count in.
+    #[serde(deserialize_with = "epoch")]
     pub epoch: Epoch,
     /// The owner's fencing number.
+    #[serde(deserialize_with = "generation")]
     pub generation: Generation,
     /// Whether this continues a session.
     pub resumed: bool,
@@ -172,7 +193,7 @@ pub struct Welcome {
     #[serde(deserialize_with = "offset")]
     pub received: Offset,
     /// See README section 6.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "number::whole")]
     pub heartbeat_ms: u64,
     /// The hub that holds the session now.
     pub hub: HubId,
@@ -189,6 +210,7 @@ pub struct Notice {
     /// Names the drain.
     pub drain: DrainId,
     /// Rises with every drain frame to this session; lower ones are ignored.
+    #[serde(deserialize_with = "number::whole")]
     pub seq: u32,
     /// A word for programs, such as `deployment`.
     pub reason: String,
@@ -197,10 +219,10 @@ pub struct Notice {
     /// The language of `text`.
     pub language: String,
     /// When everything ends, in milliseconds from receipt.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "number::whole")]
     pub deadline_ms: u64,
     /// When this client will be asked to move, in milliseconds from receipt.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "number::whole")]
     pub slot_ms: u64,
 }
 
@@ -213,7 +235,7 @@ pub enum ServerFrame {
     /// Not here, not now; 1013 follows.
     Retry {
         /// When to try again, in milliseconds.
-        #[serde(deserialize_with = "whole")]
+        #[serde(deserialize_with = "number::whole")]
         after_ms: u64,
         /// Why, as a word.
         why: Cow<'static, str>,
@@ -253,6 +275,7 @@ pub enum ServerFrame {
         /// Names the drain.
         drain: DrainId,
         /// See [`Notice::seq`].
+        #[serde(deserialize_with = "number::whole")]
         seq: u32,
         /// The token for the second connection.
         token: ResumeToken,
@@ -265,11 +288,13 @@ pub enum ServerFrame {
         /// Names the drain.
         drain: DrainId,
         /// See [`Notice::seq`].
+        #[serde(deserialize_with = "number::whole")]
         seq: u32,
     },
     /// The session is over.
     Bye {
         /// The app's or the administrator's code.
+        #[serde(deserialize_with = "number::whole")]
         code: u16,
         /// Its reason.
         reason: String,

@@ -20,6 +20,7 @@ pub mod control;
 pub mod drain;
 pub mod frame;
 pub mod id;
+mod number;
 pub mod peer;
 pub mod position;
 pub mod replay;

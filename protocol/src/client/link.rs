@@ -1,6 +1,6 @@
 //! Connections come and go: dialling, deadlines, heartbeats, and what each loss means.
 
-use super::{Action, Attempt, Client, Conn, Link, Report, Role, Stage, Turn};
+use super::{Action, Attempt, Client, Conn, Drain, Link, Report, Role, Stage, Thread, Turn, Way};
 use crate::close::{Close, SLOT_MAX_MS, may_return};
 use crate::frame::ClientFrame;
 use crate::replay::Payload;
@@ -16,7 +16,7 @@ impl<M: Payload> Client<M> {
         let url = self.thread.as_ref().filter(|_| !home).and_then(|thread| thread.url.clone());
         let new = Attempt {
             conn,
-            home: url.is_none(),
+            way: if url.is_none() { Way::Home } else { Way::Named },
             until: turn.now.plus(turn.settings.answer_ms),
             stage: Stage::Dialling,
         };
@@ -113,6 +113,11 @@ impl<M: Payload> Client<M> {
         turn.then(Action::Report(Report::Reconnecting { code }));
     }
 
+    /// Whether the move that is under way is wanted no more; its hello still ends by its own answer.
+    pub(super) fn is_recalled(&self) -> bool {
+        matches!(self.thread, Some(Thread { drain: Drain::Recalled { .. }, .. }))
+    }
+
     /// The connection under way was closed or gave no answer: the old one, if any, stays.
     pub(super) fn failed(&mut self, code: Option<u16>, turn: &mut Turn<'_, M>) {
         let refused = code.filter(|code| !may_return(*code));
@@ -122,10 +127,10 @@ impl<M: Payload> Client<M> {
             thread.retries = 0;
         }
         self.link = match self.take() {
-            // The next `move` brings another token; this one was refused for good.
-            Link::Moving { live, .. } if refused.is_some() => Link::Up { live },
-            Link::Moving { live, new } => Link::SentOff { live, until, home: !new.home },
-            Link::Opening { new } => Link::Down { until, home: !new.home },
+            // The next `move` brings another token; this one was refused for good, or recalled.
+            Link::Moving { live, .. } if refused.is_some() || self.is_recalled() => Link::Up { live },
+            Link::Moving { live, new } => Link::SentOff { live, until, home: new.way.home_next() },
+            Link::Opening { new } => Link::Down { until, home: new.way.home_next() },
             other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
         };
         if let (Link::Down { .. }, Some(code)) = (&self.link, refused) {

@@ -315,8 +315,8 @@ fn when_the_named_url_fails_the_known_one_is_tried_in_turn() {
 #[test]
 fn an_answer_that_never_comes_is_given_up_and_the_old_connection_stays() {
     let mut client = moving();
-    assert_eq!(client.poll_timeout(), Some(Millis(10_010)));
-    let actions = step(&mut client, 10_010, Event::Timer);
+    assert_eq!(client.poll_timeout(), Some(Millis(15_010)));
+    let actions = step(&mut client, 15_010, Event::Timer);
     assert!(matches!(actions[..], [Action::Close(NEW, 4000, _)]), "{actions:?}");
     assert_eq!(client.connection(), Some(OLD));
 }

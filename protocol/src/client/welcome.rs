@@ -1,8 +1,8 @@
 //! The answers to `hello`, the orders of a drain, and the end.
 
-use super::{Action, Attempt, Client, Conn, Drain, Link, Live, Report, Role, Stage, Thread, Turn};
+use super::{Action, Attempt, Client, Conn, Drain, Link, Live, Report, Role, Stage, Thread, Turn, Way};
 use crate::close::Close;
-use crate::frame::{ClientFrame, ServerFrame, Welcome};
+use crate::frame::{ClientFrame, Old, ServerFrame, Welcome};
 use crate::id::{DrainId, ResumeToken};
 use crate::position::Offset;
 use crate::replay::{Payload, Replay};
@@ -23,12 +23,14 @@ impl<M: Payload> Client<M> {
             ServerFrame::Reset { why, replaces } => {
                 let known = self.thread.is_some();
                 match self.new_attempt() {
-                    Some(new) if known && new.stage == Stage::Greeted => new.stage = Stage::Reset { why, replaces },
+                    Some(new) if known && matches!(new.stage, Stage::Greeted(_)) => {
+                        new.stage = Stage::Reset { why, replaces }
+                    }
                     _ => self.fault(conn, "a reset of no session", turn),
                 }
             }
-            ServerFrame::Ping {} => turn.then(Action::Send(conn, ClientFrame::Pong {})),
-            ServerFrame::Pong {} => {}
+            // Nothing may be said before welcome, so there is no answer.
+            ServerFrame::Ping {} | ServerFrame::Pong {} => {}
             ServerFrame::Bye { code, reason } => self.end(code, reason.into(), turn),
             ServerFrame::Ack { .. }
             | ServerFrame::Gap { .. }
@@ -46,16 +48,23 @@ impl<M: Payload> Client<M> {
             thread.retries = (thread.retries + 1) % RETRIES_IN_ROW_MAX;
             thread.retries
         });
-        let by_turns = |home: bool| if asked == Some(0) { !home } else { home };
+        let by_turns = |way: Way| if asked == Some(0) { way.home_next() } else { way.home_again() };
         let close = |new: &Attempt| Action::Close(new.conn, Close::Heartbeat.code(), "sent away by retry".into());
         self.link = match self.take() {
             Link::Moving { live, new } => {
                 turn.then(close(&new));
-                Link::SentOff { live, until, home: by_turns(new.home) }
+                if self.is_recalled() {
+                    Link::Up { live }
+                } else {
+                    Link::SentOff { live, until, home: by_turns(new.way) }
+                }
             }
             Link::Opening { new } => {
                 turn.then(close(&new));
-                Link::Down { until, home: by_turns(new.home) }
+                // That wait was for a client whose old connection works. This one's is lost since: it says so soon.
+                let soon = turn.now.plus(turn.settings.backoff.wait_ms(self.failures, turn.chance));
+                let until = if new.stage == Stage::Greeted(Old::Open) { until.min(soon) } else { until };
+                Link::Down { until, home: by_turns(new.way) }
             }
             other @ (Link::Down { .. } | Link::Up { .. } | Link::SentOff { .. } | Link::Ended { .. }) => other,
         };
@@ -71,7 +80,7 @@ impl<M: Payload> Client<M> {
                 let may_have = if self.thread.is_none() { self.outbox.base() } else { welcome.received };
                 (welcome.received != may_have).then_some("a new session that has messages already")
             }
-            (Some(thread), Stage::Greeted | Stage::Dialling) => {
+            (Some(thread), Stage::Greeted(_) | Stage::Dialling) => {
                 if !welcome.resumed {
                     Some("a new session without a reset")
                 } else if welcome.epoch != thread.epoch || welcome.session != thread.session {
@@ -104,11 +113,14 @@ impl<M: Payload> Client<M> {
             (Stage::Reset { why, replaces }, _) => {
                 Report::Reset { why, replaces, session, hub, unsent: self.take_unsent(welcome.received) }
             }
-            (Stage::Greeted | Stage::Dialling, None) => Report::Opened { session, hub },
-            (Stage::Greeted | Stage::Dialling, Some(_)) if old.is_some() => Report::Moved { hub },
-            (Stage::Greeted | Stage::Dialling, Some(_)) => Report::Resumed { hub },
+            (Stage::Greeted(_) | Stage::Dialling, None) => Report::Opened { session, hub },
+            // A balancer may bring it back to the very hub that it was to leave: that is no move.
+            (Stage::Greeted(_) | Stage::Dialling, Some(thread)) if old.is_some() && thread.hub != hub => {
+                Report::Moved { hub }
+            }
+            (Stage::Greeted(_) | Stage::Dialling, Some(_)) => Report::Resumed { hub },
         };
-        self.thread = Some(self.continued(&welcome, turn));
+        self.thread = Some(self.continued(&welcome, new.way, turn));
         self.link = Link::Up {
             live: Live {
                 conn: new.conn,
@@ -128,9 +140,10 @@ impl<M: Payload> Client<M> {
     }
 
     /// The session as it goes on after a welcome.
-    fn continued(&mut self, welcome: &Welcome, turn: &Turn<'_, M>) -> Thread {
+    fn continued(&mut self, welcome: &Welcome, way: Way, turn: &Turn<'_, M>) -> Thread {
         let before = self.thread.take();
-        let url = before.as_ref().and_then(|thread| thread.url.clone());
+        // Where it was welcomed is where it looks first.
+        let url = before.as_ref().filter(|_| way == Way::Named).and_then(|thread| thread.url.clone());
         let before = before.filter(|_| welcome.resumed);
         let received = before.as_ref().map_or(welcome.from, |thread| thread.received);
         let acked = before.as_ref().map_or(welcome.from, |thread| thread.acked);
@@ -171,15 +184,26 @@ impl<M: Payload> Client<M> {
         news
     }
 
-    /// `move`: acted on at once, since timers in hidden tabs are slow.
+    /// `move`: acted on at once, since timers in hidden tabs are slow. A hello that is under way ends by its own
+    /// answer; one still to be said takes the newer token, unless another place is named now.
     pub(super) fn order(&mut self, token: ResumeToken, url: Option<String>, turn: &mut Turn<'_, M>) {
-        if let Some(thread) = &mut self.thread {
-            thread.token = token;
-            thread.url = url.filter(|url| turn.settings.may_follow(url));
-            thread.retries = 0;
+        let Some(thread) = &mut self.thread else { return };
+        let url = url.filter(|url| turn.settings.may_follow(url));
+        let known = std::mem::replace(&mut thread.url, url);
+        (thread.token, thread.retries) = (token, 0);
+        let named = thread.url.clone();
+        if let Link::Moving { new, .. } = &mut self.link {
+            let goes_to = known.filter(|_| new.way != Way::Home);
+            if goes_to == named && new.way != Way::Overtaken {
+                return;
+            }
+            if new.stage != Stage::Dialling {
+                new.way = Way::Overtaken;
+                return;
+            }
+            turn.then(Action::Close(new.conn, Close::Heartbeat.code(), "told to go elsewhere".into()));
         }
-        // An attempt under way is not started over: a hello not yet said will carry the new token.
-        if matches!(self.link, Link::Up { .. } | Link::SentOff { .. }) {
+        if matches!(self.link, Link::Up { .. } | Link::SentOff { .. } | Link::Moving { .. }) {
             self.dial(false, turn);
         }
     }

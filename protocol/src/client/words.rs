@@ -77,7 +77,7 @@ impl Settings {
             unacked: ReplayLimits { messages_max: 1024, bytes_max: 1024 * 1024 },
             ack_messages: 32,
             ack_ms: 250,
-            answer_ms: 10_000,
+            answer_ms: 15_000,
             backoff: Backoff { floor_ms: 100, first_ms: 500, max_ms: 20_000, stable_ms: 5_000 },
         }
     }

@@ -143,6 +143,11 @@ impl Bench {
         if step["open"] == true {
             return self.feed(Event::Opened(conn));
         }
+        if step.get("answer").is_some() {
+            // Whatever the answer was: the connection never opened, and there is no close code.
+            self.closed.insert(conn);
+            return self.feed(Event::Closed(conn, None));
+        }
         if let Some(close) = step.get("close") {
             self.closed.insert(conn);
             let code = close.as_u64().map(|code| code as u16);

@@ -88,8 +88,20 @@ pub(super) struct Serving {
     pub(super) acked: Offset,
     /// When the next ack is due, if one is.
     pub(super) ack_at: Option<Instant>,
+    /// Up to here whatever is taken is acked at once: the client waits for it.
+    pub(super) ack_asked: Offset,
+    /// Bytes that were counted since an ack was asked for.
+    pub(super) fresh_bytes: u64,
     /// A message that was read when the session had just frozen.
     pub(super) held: Option<Box<Held>>,
+}
+
+impl Serving {
+    /// The client waits for its messages to be taken: what was counted so far is acked as soon as it is.
+    pub(super) fn ask_for_ack(&mut self) {
+        let counted = self.cell.lock().session.record().map(|record| record.received);
+        (self.ack_asked, self.fresh_bytes) = (counted.unwrap_or(self.ack_asked), 0);
+    }
 }
 
 /// What was read and could not count yet.
@@ -103,7 +115,7 @@ impl Serving {
     /// Just welcomed. `welcome.received` says what was counted. What was taken is acked here once more: the
     /// ack that told it may have been lost with the connection before, or with the hub before.
     pub(super) fn begin(cell: Arc<Cell>) -> Self {
-        Self { cell, acked: Offset(0), ack_at: None, held: None }
+        Self { cell, acked: Offset(0), ack_at: None, ack_asked: Offset(0), fresh_bytes: 0, held: None }
     }
 }
 

@@ -15,7 +15,9 @@ use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::{ClientFrame, FRAME_BYTES_MAX, Hello, ServerFrame, Text, sort};
 use tidegate_protocol::session::{Event, Receipt};
 
-/// What a frame costs beside the message in it.
+/// A client that sent so many bytes since its last ack may be out of room, so it is acked as soon as they are taken.
+const ACK_BYTES: u64 = 64 * 1024;
+/// What may stand before a message or a frame: its mark.
 const FRAME_ROOM_BYTES: usize = 16;
 
 /// Reading goes on, rests (`None`), or is over.
@@ -35,7 +37,7 @@ impl Worker {
                 };
                 conn.hear(hub.now_s());
             }
-            let bytes_max = (hub.config.limits.message_bytes as usize + FRAME_ROOM_BYTES).max(FRAME_BYTES_MAX);
+            let bytes_max = (hub.config.limits.message_bytes as usize).max(FRAME_BYTES_MAX) + FRAME_ROOM_BYTES;
             let seen = reader.feed(&mut buffer[..bytes], bytes_max, &mut |said| on_said(hub, conn, life, said));
             Poll::Ready(match seen {
                 Ok(ControlFlow::Continue(()) | ControlFlow::Break(None)) => Ok(()),
@@ -161,6 +163,10 @@ pub(super) fn take_message(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, m
         (Receipt::Counted, has_room) => {
             hub.metrics.messages.of(Direction::FromClient).increment(1);
             hub.metrics.bytes.of(Direction::FromClient).increment(bytes);
+            serving.fresh_bytes += bytes;
+            if serving.fresh_bytes >= ACK_BYTES {
+                serving.ask_for_ack();
+            }
             Ok(has_room)
         }
         (Receipt::Hold, _) => {
@@ -184,6 +190,7 @@ pub(super) fn take_frame(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, jso
         ClientFrame::Ack { received } => cell.acked(hub, conn.id, received),
         ClientFrame::Ping {} => {
             conn.send(&ServerFrame::Pong {});
+            serving.ask_for_ack();
         }
         ClientFrame::Pong {} => {}
         ClientFrame::Ready { drain } => hub.drain.ready(cell.id, drain),

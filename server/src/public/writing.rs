@@ -92,7 +92,7 @@ fn write_messages(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving) -> (bool, 
     (pumped == Pumped::Done, listens && has_room && serving.held.is_none())
 }
 
-/// What the app has taken is acked at once after so many messages, else after a short time.
+/// What the app has taken is acked at once after so many messages, or if the client waits for it; else after a short time.
 fn is_ack_due(hub: &Hub, serving: &mut Serving, taken: Offset) -> bool {
     let fresh = taken.since(serving.acked);
     if fresh == 0 {
@@ -100,9 +100,11 @@ fn is_ack_due(hub: &Hub, serving: &mut Serving, taken: Offset) -> bool {
         return false;
     }
     let limits = &hub.config.limits;
+    if fresh >= limits.ack_messages || serving.acked < serving.ack_asked {
+        return true;
+    }
     let now = Instant::now();
-    let due = *serving.ack_at.get_or_insert_with(|| now + Duration::from_millis(limits.ack_ms));
-    fresh >= limits.ack_messages || now >= due
+    now >= *serving.ack_at.get_or_insert_with(|| now + Duration::from_millis(limits.ack_ms))
 }
 
 /// A message that came when the session had just frozen is offered again.

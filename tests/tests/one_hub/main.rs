@@ -1,5 +1,6 @@
 //! One hub alone, its app and its clients, as processes: connecting, messages, calls, parking, crashes.
 
+mod acks;
 mod apps;
 mod auth;
 mod calls;
