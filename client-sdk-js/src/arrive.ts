@@ -34,7 +34,7 @@ function resume(state: Asking, aim: Aim & { kind: "resume" }, welcome: Welcome, 
   const session: Session = {
     ...before,
     ...identity(welcome, before.protocol),
-    at: state.attempt.url,
+    at: state.attempt.to,
     told,
     tellAt: told < before.received ? at.now + TELL_MS : null,
     sent: before.queued,
@@ -48,7 +48,8 @@ function resume(state: Asking, aim: Aim & { kind: "resume" }, welcome: Welcome, 
   effects.push({
     do: "tell",
     event:
-      state.name === "moving"
+      // A balancer may bring it back to the very hub that it was to leave: that is no move.
+      state.name === "moving" && session.hub !== before.hub
         ? { type: "moved", ...who }
         : { type: "resumed", ...who, downMs: Math.round(at.now - aim.lostAt) },
   });
@@ -63,7 +64,8 @@ function begin(state: Asking, aim: Aim, welcome: Welcome, at: Moment): Arrival {
   }
   const session: Session = {
     ...identity(welcome, ""),
-    at: state.attempt.url,
+    at: state.attempt.to,
+    barred: before?.barred ?? [],
     // Never lowered, and the first hello was a try too.
     tries: before?.tries ?? 1,
     received: welcome.from,
@@ -95,6 +97,7 @@ function open(session: Session, attempt: Attempt, welcome: Welcome, at: Moment, 
     heartbeatMs,
     askAt: at.now + heartbeatMs,
     asked: 0,
+    ackAsked: 0,
     since: at.now,
     failures: attempt.failures,
     tries: session.tries,

@@ -4,10 +4,14 @@ import { backoff, ordered } from "./backoff.js";
 import { CLOSE, verdict, type Verdict } from "./close.js";
 import { end } from "./farewell.js";
 import type { Hello, HubFrame, Old } from "./frames.js";
-import type { Asking, Attempt, Effect, Moment, Session, State, Step, Unclosed } from "./state.js";
+import type { Asking, Attempt, Effect, Moment, Place, Session, State, Step, Unclosed } from "./state.js";
+import { originOf } from "./url.js";
 
 /** An attempt without an answer is given up after this many milliseconds. A freeze lasts 10 s at most. */
 export const ATTEMPT_MS = 15_000;
+
+/** So many origins that a page may not connect to are remembered. */
+const BARRED_MAX = 16;
 
 /** So many `retry` in a row from one place, and the other has its turn. */
 const RETRIES_IN_ROW_MAX = 3;
@@ -15,7 +19,8 @@ const RETRIES_IN_ROW_MAX = 3;
 interface Failure {
   readonly code: number;
   readonly reason: string;
-  readonly verdict: Verdict;
+  /** As for a close; `hopeless`: the connection never came to be, and no session waits for it. */
+  readonly verdict: Verdict | "hopeless";
   /** How long a hub said to wait, in milliseconds; null: by backoff. */
   readonly afterMs: number | null;
 }
@@ -23,20 +28,20 @@ interface Failure {
 /**
  * Begins an attempt.
  *
- * @param url - where to
+ * @param to - where to
  * @param failures - how many tries in a row failed
  * @param freshJwt - whether the application must be asked for another JWT
  * @param at - the moment
  */
 export function dial(
-  url: string,
+  to: Place,
   failures: number,
   freshJwt: boolean,
   at: Moment,
 ): readonly [Attempt, readonly Effect[]] {
   const { conn } = at;
-  const attempt: Attempt = { conn, url, giveUpAt: at.now + ATTEMPT_MS, failures, said: null, freshJwt, reset: null };
-  return [attempt, [{ do: "dial", conn, url, freshJwt }]];
+  const attempt: Attempt = { conn, to, giveUpAt: at.now + ATTEMPT_MS, failures, overtaken: false, said: null, freshJwt, reset: null };
+  return [attempt, [{ do: "dial", conn, to, freshJwt }]];
 }
 
 /**
@@ -113,7 +118,38 @@ export function attemptFrame(state: Asking, frame: HubFrame, at: Moment): Step {
  */
 export function attemptClosed(state: Asking, close: { readonly code: number; readonly reason: string }, at: Moment): Step {
   const { code, reason } = close;
-  return fail(state, { code, reason, verdict: verdict(code), afterMs: null }, [], at);
+  // The first connection of all never opened: as a browser's own, it fails at once, and the application decides.
+  const isHopeless = state.name === "connecting" && state.aim.kind === "first" && state.attempt.said === null;
+  return fail(state, { code, reason, verdict: isHopeless ? "hopeless" : verdict(code), afterMs: null }, [], at);
+}
+
+/**
+ * A policy of the page forbids the address that a hub named: the application's own has its turn at once, and
+ * the address is remembered, for the next move may name it again.
+ *
+ * @param state - the state that asks
+ * @param barred - the address, and what the browser said
+ * @param at - the moment
+ */
+export function attemptBarred(state: Asking, barred: { readonly url: string; readonly reason: string }, at: Moment): Step {
+  const { attempt } = state;
+  if (attempt.to === null) return attemptClosed(state, { code: CLOSE.abnormal, reason: barred.reason }, at);
+  const told: Effect = { do: "tell", event: { type: "barred", url: barred.url, reason: barred.reason } };
+  const [next, effects] = dial(null, attempt.failures, attempt.freshJwt, at);
+  if (state.name === "moving") {
+    const { session, line, order } = state;
+    const home = order === null ? null : { ...order, to: null };
+    return [{ name: "moving", session: bar(session, attempt.to), line, order: home, attempt: next }, [told, ...effects]];
+  }
+  const aim = state.aim.kind === "resume" ? { ...state.aim, session: bar(state.aim.session, attempt.to) } : state.aim;
+  return [{ name: "connecting", aim, attempt: next }, [told, ...effects]];
+}
+
+/** Remembers it, and the newest of them only: no fleet has so many names for one page. */
+function bar(session: Session, to: string): Session {
+  const origin = originOf(to);
+  const barred = origin === null ? session.barred : [...session.barred.filter((known) => known !== origin), origin];
+  return { ...session, at: null, barred: barred.slice(-BARRED_MAX) };
 }
 
 /**
@@ -125,7 +161,7 @@ export function attemptClosed(state: Asking, close: { readonly code: number; rea
 export function attemptTick(state: Exclude<Unclosed, { name: "open" }>, at: Moment): Step {
   if (state.name === "deferred") {
     if (at.now < state.until) return [state, []];
-    const [attempt, effects] = dial(state.url, state.failures, state.freshJwt, at);
+    const [attempt, effects] = dial(state.to, state.failures, state.freshJwt, at);
     return [{ name: "moving", session: state.session, line: state.line, order: state.order, attempt }, effects];
   }
   if (state.name !== "moving" && state.aim.kind === "first" && at.now >= state.aim.giveUpAt) {
@@ -156,11 +192,11 @@ function fail(before: Asking, failure: Failure, effects: readonly Effect[], at: 
   const again = failure.verdict === "return" || renew;
   const failures = failure.afterMs === null ? attempt.failures + 1 : attempt.failures;
   const until = at.now + delay(state, failure, at);
-  const url = nextUrl(state, failure, at);
+  const to = nextPlace(state, failure);
   if (state.name === "moving") {
     const { session, line, order } = state;
     if (order === null || !again) return [{ name: "open", session, line }, effects];
-    return [{ name: "deferred", session, line, order, url, until, failures, freshJwt: renew }, effects];
+    return [{ name: "deferred", session, line, order, to, until, failures, freshJwt: renew }, effects];
   }
   let { aim } = state;
   let freshJwt = renew;
@@ -177,7 +213,7 @@ function fail(before: Asking, failure: Failure, effects: readonly Effect[], at: 
   const afterMs = Math.round(until - at.now);
   const told: Effect[] =
     aim.kind === "first" ? [] : [{ do: "tell", event: { type: "reconnecting", code, reason, afterMs } }];
-  const next: State = { name: "waiting", aim, url, until, failures, freshJwt };
+  const next: State = { name: "waiting", aim, to, until, failures, freshJwt };
   return [next, [...effects, ...told]];
 }
 
@@ -196,13 +232,13 @@ function counted(state: Asking, failure: Failure): Asking {
  * One that answers `retry` is at work and asked again; but it may be cut off from the hub that holds the
  * session, so after three in a row the other place has its turn, too.
  */
-function nextUrl(state: Asking, failure: Failure, at: Moment): string {
-  const { home } = at.rules;
+function nextPlace(state: Asking, failure: Failure): Place {
   const session = state.name === "moving" ? state.session : state.aim.kind === "resume" ? state.aim.session : null;
-  if (failure.afterMs !== null && session?.retries !== 0) return state.attempt.url;
-  if (state.attempt.url !== home || failure.verdict === "anew") return home;
-  if (state.name === "moving") return state.order?.url ?? home;
-  return state.aim.kind === "resume" ? state.aim.session.at : home;
+  if (state.attempt.overtaken && session !== null) return state.name === "moving" ? (state.order?.to ?? null) : session.at;
+  if (failure.afterMs !== null && session?.retries !== 0) return state.attempt.to;
+  if (state.attempt.to !== null || failure.verdict === "anew") return null;
+  if (state.name === "moving") return state.order?.to ?? null;
+  return state.aim.kind === "resume" ? state.aim.session.at : null;
 }
 
 function delay(state: Asking, failure: Failure, at: Moment): number {

@@ -100,6 +100,15 @@ export function cutReason(text: string): string {
 }
 
 /**
+ * A text that UTF-8 can carry: what is half of a pair becomes the replacement character, as in a browser.
+ *
+ * @param text - any text
+ */
+export function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
+/**
  * The length of a text in UTF-8, without encoding it.
  *
  * @param text - a lone surrogate counts as the replacement character that it becomes, three bytes

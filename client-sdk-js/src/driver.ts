@@ -1,11 +1,13 @@
 /** Carries the machine's effects out: connections, the outbox, one timer. What the application sees is `socket.ts`. */
-import { CLOSE } from "./close.js";
+import { CLOSE, cutReason } from "./close.js";
 import { type Hello, encode, escape } from "./frames.js";
 import { start, step } from "./machine.js";
+import type { Home } from "./home.js";
 import type { Environment } from "./options.js";
 import { Outbox, type Payload } from "./outbox.js";
-import { type Effect, type Happening, type Incoming, type Input, type Moment, type Rules, type State, wakeAt } from "./state.js";
+import { type Effect, type Happening, type Incoming, type Input, type Moment, type Place, type Rules, type State, wakeAt } from "./state.js";
 import { Connection, type TransportClass } from "./transport.js";
+import { moveTarget } from "./url.js";
 
 /** Browsers fire a longer timer at once. */
 const TIMER_MS_MAX = 2 ** 30;
@@ -13,7 +15,9 @@ const TIMER_MS_MAX = 2 ** 30;
 /** What a driver needs, and whom it tells. */
 export interface DriverParts {
   /** What stays the same for the socket's whole life. */
-  readonly rules: Rules;
+  readonly rules: Omit<Rules, "home">;
+  /** The application's own URL. */
+  readonly home: Home;
   /** Clock, timers and chance. */
   readonly environment: Environment;
   /** The WebSocket class underneath. */
@@ -26,6 +30,8 @@ export interface DriverParts {
   readonly tell: (event: Happening) => void;
   /** Takes the app's messages. */
   readonly deliver: (data: Incoming) => void;
+  /** Takes what the application's own functions threw, and what its WebSocket class would not do. */
+  readonly report: (error: unknown) => void;
 }
 
 /** Runs one machine. */
@@ -35,10 +41,13 @@ export class Driver {
   readonly #parts: DriverParts;
   readonly #connections = new Map<number, Connection>();
   readonly #online = () => this.feed({ type: "online" });
+  #rules: Rules;
   #state: State;
   #nextConn = 1;
   #effects: Effect[] = [];
   #isRunning = false;
+  /** In the constructor, where a browser's own throws what it will not open. */
+  #isBeginning = true;
   #timer: { readonly handle: unknown; readonly at: number } | null = null;
   #jwt: string | null;
 
@@ -46,15 +55,18 @@ export class Driver {
    * Takes the machine's first step: it dials.
    *
    * @param parts - see {@link DriverParts}
+   * @throws what the WebSocket class throws, if the first connection can be dialled at once
    */
   constructor(parts: DriverParts) {
     this.#parts = parts;
     this.outbox = new Outbox(parts.maxBuffered);
     this.#jwt = typeof parts.token === "string" ? parts.token : null;
-    parts.environment.network?.addEventListener("online", this.#online);
+    this.#rules = { ...parts.rules, home: parts.home.current };
     const [state, effects] = start(this.#moment());
     this.#state = state;
     this.#take(effects);
+    this.#isBeginning = false;
+    parts.environment.network?.addEventListener("online", this.#online);
   }
 
   /** Where the machine is. */
@@ -91,8 +103,8 @@ export class Driver {
   }
 
   #moment(): Moment {
-    const { environment, rules } = this.#parts;
-    return { now: environment.now(), random: environment.random(), conn: this.#nextConn, rules };
+    const { environment } = this.#parts;
+    return { now: environment.now(), random: environment.random(), conn: this.#nextConn, rules: this.#rules };
   }
 
   #take(effects: readonly Effect[]): void {
@@ -119,7 +131,7 @@ export class Driver {
   #carryOut(effect: Effect): void {
     switch (effect.do) {
       case "dial":
-        return this.#dial(effect.conn, effect.url, effect.freshJwt);
+        return this.#dial(effect.conn, effect.to, effect.freshJwt);
       case "hello":
         return this.#hello(effect.conn, effect.hello);
       case "say":
@@ -145,32 +157,59 @@ export class Driver {
     }
   }
 
-  #dial(conn: number, url: string, freshJwt: boolean): void {
-    const { token } = this.#parts;
-    if (typeof token !== "function" || (this.#jwt !== null && !freshJwt)) return this.#open(conn, url);
+  #dial(conn: number, place: Place, freshJwt: boolean): void {
+    const { token, home } = this.#parts;
+    let address: string | Promise<string>;
+    try {
+      address = home.next();
+    } catch (error) {
+      return this.#failed(conn, "the url function failed", error);
+    }
+    const asksJwt = typeof token === "function" && (this.#jwt === null || freshJwt);
+    if (typeof address === "string" && !asksJwt) return this.#open(conn, place);
+    const known = Promise.resolve(address).catch((error: unknown) => Promise.reject({ whose: "url", error }));
     // Inside a promise, so that a callback that throws is the same as one that rejects.
-    Promise.resolve()
-      .then(token)
-      .then(
-        (jwt) => {
-          this.#jwt = jwt;
-          if (isAsking(this.#state, conn)) this.#open(conn, url);
-        },
-        () => this.feed({ type: "closed", conn, code: CLOSE.abnormal, reason: "the token function failed" }),
-      );
+    const jwt = asksJwt
+      ? Promise.resolve().then(token).catch((error: unknown) => Promise.reject({ whose: "token", error }))
+      : Promise.resolve(this.#jwt);
+    Promise.all([known, jwt]).then(
+      ([, fresh]) => {
+        this.#jwt = fresh;
+        if (isAsking(this.#state, conn)) this.#open(conn, place);
+      },
+      ({ whose, error }: { whose: string; error: unknown }) => this.#failed(conn, `the ${whose} function failed`, error),
+    );
   }
 
-  #open(conn: number, url: string): void {
+  #open(conn: number, place: Place): void {
+    const home = this.#parts.home.current;
+    if (home !== this.#rules.home) this.#rules = { ...this.#rules, home };
+    const url = moveTarget(place ?? undefined, home, this.#rules.allowHosts);
     const feed = (input: Input) => {
       if (input.type === "closed") this.#connections.delete(conn);
       this.feed(input);
     };
     try {
-      this.#connections.set(conn, new Connection(this.#parts.create, url, conn, feed));
-    } catch {
-      // A browser's policy may forbid the address; to the machine that is a connection that failed.
-      this.feed({ type: "closed", conn, code: CLOSE.abnormal, reason: "the connection could not be created" });
+      const connection = new Connection(this.#parts.create, url, conn, feed);
+      // Chromium makes one that is closed from the start where a policy forbids the address, and never says so.
+      if (connection.isBarred) this.#barred(conn, url, "a policy of this page forbids the address");
+      else this.#connections.set(conn, connection);
+    } catch (error) {
+      if (this.#isBeginning) throw error;
+      this.#parts.report(error);
+      this.#barred(conn, url, `the connection could not be created: ${wordsOf(error)}`);
     }
+  }
+
+  /** Said when the step that dialled is over, and the constructor too. */
+  #barred(conn: number, url: string, reason: string): void {
+    queueMicrotask(() => this.feed({ type: "barred", conn, url, reason: cutReason(reason) }));
+  }
+
+  /** A function of the application's did not give what a connection needs. */
+  #failed(conn: number, what: string, error: unknown): void {
+    this.#parts.report(error);
+    this.feed({ type: "closed", conn, code: CLOSE.abnormal, reason: cutReason(`${what}: ${wordsOf(error)}`) });
   }
 
   #hello(conn: number, hello: Hello): void {
@@ -212,4 +251,8 @@ export class Driver {
 function isAsking(state: State, conn: number): boolean {
   if (state.name === "closing") return isAsking(state.inner, conn);
   return "attempt" in state && state.attempt.conn === conn;
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error && error.message !== "" ? error.message : String(error);
 }

@@ -1,4 +1,5 @@
 /** The events of a `TidegateSocket`: the browser's own, with stand-ins for Node 20, and ours. */
+import type { DomBlob, DomCloseEvent, DomEvent, DomEventClass, DomEventTarget, DomMessageEvent } from "./dom.js";
 import type { Sent } from "./sender.js";
 
 /** A drain was announced: the service is pausing. All works on as before. */
@@ -55,7 +56,7 @@ export interface ResetDetail {
   readonly replaces: string;
   /** A word: `unknown`, `owner_lost`, `taken_up_lost`, `expired`, `bad_token`, `token_expired`. More may come. */
   readonly why: string;
-  /** What was sent and never acked, oldest first. It was not taken by the app, and is never resent by itself. */
+  /** What was sent and never acked, oldest first. The app may have taken it or not; it is never resent by itself. */
   readonly unsent: readonly Sent[];
 }
 
@@ -69,8 +70,18 @@ export interface GapDetail {
   readonly why: string;
 }
 
+/** A hub named an address that a policy of this page (its `connect-src`, say) forbids; the socket uses its own URL. */
+export interface BarredDetail {
+  /** The address. */
+  readonly url: string;
+  /** What the browser said, if anything. */
+  readonly reason: string;
+}
+
+const BaseEvent: DomEventClass = Event;
+
 /** An event with a `detail`, as `CustomEvent` is. */
-export class TidegateEvent<Detail> extends Event {
+export class TidegateEvent<Detail> extends BaseEvent {
   /** What happened. */
   readonly detail: Detail;
 
@@ -86,7 +97,11 @@ export class TidegateEvent<Detail> extends Event {
 }
 
 /** The events of a `TidegateSocket`, by name. */
-export interface TidegateSocketEventMap extends WebSocketEventMap {
+export interface TidegateSocketEventMap {
+  open: DomEvent;
+  message: DomMessageEvent;
+  error: DomEvent;
+  close: DomCloseEvent;
   notice: TidegateEvent<NoticeDetail>;
   moved: TidegateEvent<MovedDetail>;
   recalled: TidegateEvent<RecalledDetail>;
@@ -94,6 +109,7 @@ export interface TidegateSocketEventMap extends WebSocketEventMap {
   resumed: TidegateEvent<ResumedDetail>;
   reset: TidegateEvent<ResetDetail>;
   gap: TidegateEvent<GapDetail>;
+  barred: TidegateEvent<BarredDetail>;
 }
 
 /** Stands in for `CloseEvent` where there is none. */
@@ -132,7 +148,7 @@ class PlainMessageEvent extends Event {
  * @param reason - the close reason
  * @param wasClean - whether both sides know of the end
  */
-export function closeEvent(code: number, reason: string, wasClean: boolean): Event {
+export function closeEvent(code: number, reason: string, wasClean: boolean): DomEvent {
   const create = typeof CloseEvent === "undefined" ? PlainCloseEvent : CloseEvent;
   return new create("close", { code, reason, wasClean });
 }
@@ -143,22 +159,22 @@ export function closeEvent(code: number, reason: string, wasClean: boolean): Eve
  * @param data - the app's own message
  * @param origin - the origin of the socket's URL
  */
-export function messageEvent(data: string | ArrayBuffer | Blob, origin: string): Event {
+export function messageEvent(data: string | ArrayBuffer | DomBlob, origin: string): DomEvent {
   const create = typeof MessageEvent === "undefined" ? PlainMessageEvent : MessageEvent;
   return new create("message", { data, origin });
 }
 
-type Handler = ((event: never) => unknown) | null;
+type AnyHandler = ((event: never) => unknown) | object | null;
 
-/** The `on…` attributes of one target: each is a listener that keeps its place when it is replaced. */
+/** The `on…` attributes of one target, as HTML has them: each is a listener that keeps its place when it is replaced. */
 export class Handlers {
-  readonly #target: EventTarget;
-  readonly #handlers = new Map<string, Handler>();
+  readonly #target: DomEventTarget;
+  readonly #active = new Map<string, { handler: AnyHandler; readonly listener: (event: Event) => void }>();
 
   /**
    * @param target - whose attributes they are
    */
-  constructor(target: EventTarget) {
+  constructor(target: DomEventTarget) {
     this.#target = target;
   }
 
@@ -167,22 +183,38 @@ export class Handlers {
    *
    * @param type - the event's name
    */
-  get<H extends Handler>(type: string): H | null {
-    return (this.#handlers.get(type) as H | undefined) ?? null;
+  get<H extends AnyHandler>(type: string): H | null {
+    return (this.#active.get(type)?.handler as H | undefined) ?? null;
   }
 
   /**
    * Sets the attribute.
    *
    * @param type - the event's name
-   * @param handler - what is not a function counts as null, as in a browser
+   * @param handler - what is no object counts as null, and null gives the place among the listeners up
    */
-  set(type: string, handler: Handler): void {
-    if (!this.#handlers.has(type)) {
-      this.#target.addEventListener(type, (event) => {
-        this.#handlers.get(type)?.call(this.#target, event as never);
-      });
+  set(type: string, handler: unknown): void {
+    const active = this.#active.get(type);
+    if (typeof handler !== "function" && (typeof handler !== "object" || handler === null)) {
+      if (active !== undefined) this.#target.removeEventListener(type, active.listener);
+      this.#active.delete(type);
+    } else if (active !== undefined) {
+      active.handler = handler;
+    } else {
+      const fresh = { handler: handler as AnyHandler, listener: (event: Event) => this.#call(type, event) };
+      this.#active.set(type, fresh);
+      this.#target.addEventListener(type, fresh.listener);
     }
-    this.#handlers.set(type, typeof handler === "function" ? handler : null);
   }
+
+  #call(type: string, event: Event): void {
+    const handler = this.#active.get(type)?.handler as ((event: Event) => unknown) | object | undefined;
+    if (!isCallable(handler)) return;
+    // The word of an attribute's handler that the event's default is not wanted.
+    if (handler.call(this.#target, event) === false) event.preventDefault();
+  }
+}
+
+function isCallable(handler: unknown): handler is (event: Event) => unknown {
+  return typeof handler === "function";
 }

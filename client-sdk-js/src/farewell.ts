@@ -52,8 +52,8 @@ export function end(state: Unclosed, ending: Ending, bye: Bye | null, before: re
  */
 export function startClosing(state: Unclosed, input: Extract<Input, { type: "close" }>, at: Moment): Step {
   if ("aim" in state && state.aim.kind === "first") {
-    const reason = "closed before the connection was established";
-    return end(state, { code: CLOSE.abnormal, reason, wasClean: false, failed: true }, null);
+    // As in a browser: nobody was there who could have said why.
+    return end(state, { code: CLOSE.abnormal, reason: "", wasClean: false, failed: true }, null);
   }
   // The old session is of no use to anyone, and the new one is not begun: nobody to say bye to.
   if ("aim" in state && state.aim.kind === "anew") return end(state, ending(input.bye), input.bye);

@@ -3,7 +3,7 @@
  * whose first character is U+0001, followed by one JSON object with a `type`; an app text that
  * itself begins with U+0001 travels with one more in front.
  */
-import { utf8Length } from "./close.js";
+import { utf8Length, wellFormed } from "./close.js";
 
 /** The first character of every frame, and of an escaped app text. */
 export const MARK = "\u0001";
@@ -161,9 +161,7 @@ export function escape(text: string): string {
  * @param frame - what to say
  */
 export function encode(frame: ClientFrame): string {
-  const wellFormed = (_: string, value: unknown) =>
-    typeof value === "string" ? value.replace(/\p{Surrogate}/gu, "\ufffd") : value;
-  return MARK + JSON.stringify(frame, wellFormed);
+  return MARK + JSON.stringify(frame, (_, value: unknown) => (typeof value === "string" ? wellFormed(value) : value));
 }
 
 /**

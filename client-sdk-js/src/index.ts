@@ -2,6 +2,7 @@ export { TidegateSocket } from "./socket.js";
 export { CLOSE } from "./close.js";
 export { TidegateEvent } from "./events.js";
 export type {
+  BarredDetail,
   GapDetail,
   MovedDetail,
   NoticeDetail,
@@ -11,6 +12,7 @@ export type {
   ResumedDetail,
   TidegateSocketEventMap,
 } from "./events.js";
+export type { Address } from "./home.js";
 export type { Environment, Readiness, TidegateOptions } from "./options.js";
 export type { Sendable, Sent } from "./sender.js";
 export type { Transport, TransportClass } from "./transport.js";

@@ -2,14 +2,17 @@
  * The machine behind `TidegateSocket`: `step` takes what happened and says what is to be done. It
  * reads no clock, draws no random number and does no IO; the picture of its states is in `state.ts`.
  */
-import { attemptClosed, attemptFrame, attemptTick, dial, sayHello } from "./attempt.js";
+import { attemptBarred, attemptClosed, attemptFrame, attemptTick, dial, sayHello } from "./attempt.js";
 import { FLOOR_MS, afterUptime, backoff } from "./backoff.js";
 import { CLOSE, cutReason, slotMs, verdict } from "./close.js";
 import { end, startClosing, stepClosing, type StepInner } from "./farewell.js";
 import type { HubFrame } from "./frames.js";
 import { SILENT, heard, lineFrame, lineMessage, lineTick, probe } from "./line.js";
 import { ordered, recalled } from "./move.js";
-import type { Aim, Asking, Effect, Input, Moment, Served, State, Step, Unclosed } from "./state.js";
+import type { Aim, Asking, Effect, Input, Moment, Place, Served, State, Step, Unclosed } from "./state.js";
+
+/** The code for the app behind the hub when this end cannot go on. */
+const INTERNAL_ERROR = 1011;
 
 /**
  * The first step of a socket: it dials.
@@ -18,7 +21,7 @@ import type { Aim, Asking, Effect, Input, Moment, Served, State, Step, Unclosed 
  */
 export function start(at: Moment): Step {
   const giveUpAt = at.now + at.rules.connectTimeoutMs;
-  return connect({ kind: "first", giveUpAt }, at.rules.home, 0, true, at);
+  return connect({ kind: "first", giveUpAt }, null, 0, true, at);
 }
 
 /**
@@ -49,10 +52,14 @@ const stepInner: StepInner = (state: Unclosed, input: Input, at: Moment): Step =
     case "closed":
       if (isAsking(state, input.conn)) return attemptClosed(state, input, at);
       return isServed(state, input.conn) ? lineLost(state, input, at) : [state, []];
+    case "barred":
+      return isAsking(state, input.conn) ? attemptBarred(state, input, at) : [state, []];
+    case "waits":
+      return waits(state);
     case "close":
       return startClosing(state, input, at);
     case "fail":
-      return end(state, { code: input.code, reason: input.reason, wasClean: false, failed: true }, {});
+      return failed(state, input.code, input.reason);
     case "forsake":
       return forsake(state, input.why);
     case "online":
@@ -77,6 +84,24 @@ function said(state: Unclosed, input: Input & { type: "send" | "ready" | "busy" 
   }
   const why = input.why === undefined ? {} : { why: cutReason(input.why) };
   return [state, [{ do: "say", conn: state.line.conn, frame: { type: "busy", drain, ms: input.ms, ...why } }]];
+}
+
+/**
+ * The application waits for its messages to be taken, and an ack may take its time: a `ping` asks for it, once
+ * for all that was sent so far.
+ */
+function waits(state: Unclosed): Step {
+  if (!("line" in state)) return [state, []];
+  const { line, session } = state;
+  if (session.acked >= session.queued || line.ackAsked >= session.queued) return [state, []];
+  return [{ ...state, line: { ...line, ackAsked: session.queued } }, [{ do: "say", conn: line.conn, frame: { type: "ping" } }]];
+}
+
+/** The socket itself cannot go on. The app behind the hub must not take that for a normal end. */
+function failed(state: Unclosed, code: number, reason: string): Step {
+  // 1006 never travels.
+  const bye = { code: code === CLOSE.abnormal ? INTERNAL_ERROR : code, reason: cutReason(reason) };
+  return end(state, { code, reason, wasClean: false, failed: true }, bye);
 }
 
 /** The outbox has the message already; here it gets its offset, and goes out if there is a line. */
@@ -155,9 +180,9 @@ function lineLost(state: Served, close: { readonly code: number; readonly reason
   const delay = slot + backoff(failures, at.random);
   const until = state.name === "deferred" && slot === 0 ? Math.min(state.until, at.now + delay) : at.now + delay;
   const event = { type: "reconnecting", code, reason, afterMs: Math.max(0, Math.round(until - at.now)) } as const;
-  const url = aim.kind === "resume" ? aim.session.at : at.rules.home;
+  const to = aim.kind === "resume" ? aim.session.at : null;
   return [
-    { name: "waiting", aim, url, until, failures, freshJwt: opinion !== "return" },
+    { name: "waiting", aim, to, until, failures, freshJwt: opinion !== "return" },
     [...drop, { do: "tell", event }],
   ];
 }
@@ -174,7 +199,7 @@ function isByOurselves(state: Served, code: number): boolean {
 function tick(state: Unclosed, at: Moment): Step {
   if (state.name === "waiting") {
     if (state.aim.kind === "first" && at.now >= state.aim.giveUpAt) return attemptTick(state, at);
-    return at.now >= state.until ? connect(state.aim, state.url, state.failures, state.freshJwt, at) : [state, []];
+    return at.now >= state.until ? connect(state.aim, state.to, state.failures, state.freshJwt, at) : [state, []];
   }
   if (state.name === "connecting") return attemptTick(state, at);
   const line = lineTick(state, at);
@@ -196,8 +221,8 @@ function online(state: Unclosed, at: Moment): Step {
   return "line" in state ? probe(state, at) : [state, []];
 }
 
-function connect(aim: Aim, url: string, failures: number, freshJwt: boolean, at: Moment): Step {
-  const [attempt, effects] = dial(url, failures, freshJwt, at);
+function connect(aim: Aim, to: Place, failures: number, freshJwt: boolean, at: Moment): Step {
+  const [attempt, effects] = dial(to, failures, freshJwt, at);
   return [{ name: "connecting", aim, attempt }, effects];
 }
 

@@ -3,7 +3,7 @@ import { dial } from "./attempt.js";
 import type { MoveFrame } from "./frames.js";
 import { isNews } from "./line.js";
 import type { Effect, Moment, Order, Served, State, Step } from "./state.js";
-import { moveTarget } from "./url.js";
+import { placeOf } from "./url.js";
 
 /**
  * Takes a `move`: the second connection is opened in this very step, for timers are slow in hidden tabs.
@@ -14,19 +14,24 @@ import { moveTarget } from "./url.js";
  */
 export function ordered(state: Served, frame: MoveFrame, at: Moment): Step {
   if (!isNews(state.session, frame)) return [state, []];
-  const url = moveTarget(frame.url, at.rules.home, at.rules.allowHosts);
-  const order: Order = { drain: frame.drain, url };
+  const to = placeOf(frame.url, state.session.barred, at.rules);
+  const order: Order = { drain: frame.drain, to };
   const heard = { drain: frame.drain, seq: frame.seq };
-  const session = { ...state.session, token: frame.token, at: url, retries: 0, heard };
+  const session = { ...state.session, token: frame.token, at: to, retries: 0, heard };
   const { line } = state;
   const effects: Effect[] = [];
   if (state.name === "moving") {
     const { attempt } = state;
-    // A hello that is under way ends by its own answer; one still to be said takes the newer token.
-    if (attempt.said !== null || attempt.url === url) return [{ ...state, session, order }, []];
+    // A hello that is under way ends by its own answer, or the hub that it went to would be left with a session
+    // that nobody fetches; one still to be said takes the newer token.
+    if (attempt.said !== null) {
+      const overtaken = attempt.overtaken || attempt.to !== to;
+      return [{ ...state, session, order, attempt: { ...attempt, overtaken } }, []];
+    }
+    if (attempt.to === to) return [{ ...state, session, order }, []];
     effects.push({ do: "drop", conn: attempt.conn });
   }
-  const [attempt, dialled] = dial(url, 0, false, at);
+  const [attempt, dialled] = dial(to, 0, false, at);
   return [{ name: "moving", session, line, order, attempt }, [...effects, ...dialled]];
 }
 

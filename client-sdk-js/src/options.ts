@@ -1,4 +1,5 @@
 /** What an application may choose, and what a test may replace. */
+import type { DomEventTarget } from "./dom.js";
 import type { NoticeDetail } from "./events.js";
 import type { TransportClass } from "./transport.js";
 
@@ -9,17 +10,18 @@ export type Readiness = true | "ready" | { readonly busy: number; readonly why?:
 export interface TidegateOptions {
   /**
    * The JWT for a hub that asks for one, or a function that gives it. The function is asked for each
-   * new session, and again when the hub says that the JWT has expired or is refused.
+   * new session, and again when the hub says that the JWT has expired or is refused. What it throws is reported
+   * (`reportError`, or the console), fails a first connect, and is the reason of a `reconnecting`.
    */
   readonly token?: string | (() => string | Promise<string>);
   /**
    * The WebSocket class underneath; Node 20 needs one.
-   * @default globalThis.WebSocket
+   * @default the global one, as it was when this package was loaded
    */
   readonly WebSocket?: TransportClass;
   /**
    * How many bytes may wait for an ack.
-   * @default 1048576
+   * @default 16777216
    */
   readonly maxBuffered?: number;
   /**
@@ -65,7 +67,7 @@ export interface Environment {
   /** Takes a handle back. */
   clearTimeout(handle: unknown): void;
   /** Fires `online` when the network is back. */
-  readonly network: Pick<EventTarget, "addEventListener" | "removeEventListener"> | null;
+  readonly network: Pick<DomEventTarget, "addEventListener" | "removeEventListener"> | null;
 }
 
 /**

@@ -8,8 +8,8 @@ import { utf8Length } from "./close.js";
 /** A message as it is kept: text as the app wrote it, bytes as a copy of their own. */
 export type Payload = string | ArrayBuffer;
 
-/** The default limit of unacked bytes. */
-export const BUFFERED_BYTES_MAX = 1024 * 1024;
+/** The default limit of unacked bytes: sixteen messages of the largest size that a hub takes by default. */
+export const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
  * The size of a message on the wire, in bytes, without WebSocket's own header.

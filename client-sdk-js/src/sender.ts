@@ -1,26 +1,31 @@
 /** What `send` takes, made into payloads that do not change, in the order of the calls. */
+import { copyOf, isArrayBuffer, isBlob, isShared, readBlob } from "./bytes.js";
+import { wellFormed } from "./close.js";
+import type { DomBlob } from "./dom.js";
 import { type Payload, sizeOf } from "./outbox.js";
 
 /** What `send` takes. */
-export type Sendable = string | BufferSource | Blob;
+export type Sendable = string | ArrayBuffer | ArrayBufferView | DomBlob;
 
 /** A message that was sent: bytes are copies, a Blob is one that was not read yet. */
-export type Sent = Payload | Blob;
+export type Sent = Payload | DomBlob;
 
 /**
  * Takes a copy of what the application gave, for it may change its buffer after the call.
  *
  * @param data - anything that `WebSocket.send` takes; what is neither bytes nor Blob is made a string
+ * @throws TypeError for shared memory, and for what has no string
  */
 export function capture(data: unknown): Sent {
-  if (typeof data === "string" || data instanceof Blob) return data;
-  if (ArrayBuffer.isView(data)) {
-    const copy = new Uint8Array(data.byteLength);
-    copy.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    return copy.buffer;
+  if (typeof data === "string") return wellFormed(data);
+  if (isShared(data) || (ArrayBuffer.isView(data) && isShared(data.buffer))) {
+    throw new TypeError("The bytes to send must not be shared memory.");
   }
-  if (data instanceof ArrayBuffer) return data.slice(0);
-  return String(data);
+  if (ArrayBuffer.isView(data)) return copyOf(data);
+  if (isArrayBuffer(data)) return data.byteLength === 0 ? new ArrayBuffer(0) : copyOf(new Uint8Array(data));
+  if (isBlob(data)) return data;
+  // A template, not String(): it refuses a Symbol, as a browser does.
+  return wellFormed(`${data as string}`);
 }
 
 /**
@@ -29,7 +34,7 @@ export function capture(data: unknown): Sent {
  * @param data - what {@link capture} returned
  */
 export function bytesOf(data: Sent): number {
-  return data instanceof Blob ? data.size : sizeOf(data);
+  return isBlob(data) ? data.size : sizeOf(data);
 }
 
 /** Reads Blobs, one at a time; whatever was sent after one waits behind it. */
@@ -67,7 +72,7 @@ export class Sender {
    * @param data - what {@link capture} returned
    */
   push(data: Sent): void {
-    if (this.isIdle && !(data instanceof Blob)) return this.#hand(data);
+    if (this.isIdle && !isBlob(data)) return this.#hand(data);
     this.#waiting.push(data);
     this.#bytes += bytesOf(data);
     if (this.#waiting.length === 1) void this.#read(this.#waiting);
@@ -86,7 +91,7 @@ export class Sender {
     for (let data = queue[0]; data !== undefined; data = queue[0]) {
       let payload: Payload;
       try {
-        payload = data instanceof Blob ? await data.arrayBuffer() : data;
+        payload = isBlob(data) ? copyOf(new Uint8Array(await readBlob(data))) : data;
       } catch {
         if (queue === this.#waiting) this.#fail();
         return;

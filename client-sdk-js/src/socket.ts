@@ -2,7 +2,17 @@
  * `TidegateSocket`: the browser's `WebSocket` interface over a session that outlives connections.
  * The only file with timers, chance and a WebSocket; what to do is decided in `machine.ts`.
  */
-import { CLOSE, REASON_BYTES_MAX, utf8Length } from "./close.js";
+import { CLOSE, REASON_BYTES_MAX, utf8Length, wellFormed } from "./close.js";
+import type {
+  DomCloseEvent,
+  DomEvent,
+  DomEventTargetClass,
+  DomMessageEvent,
+  DomWebSocket,
+  Handler,
+  Listener,
+  ListenerOptions,
+} from "./dom.js";
 import { Driver } from "./driver.js";
 import {
   Handlers,
@@ -13,60 +23,91 @@ import {
   closeEvent,
   messageEvent,
 } from "./events.js";
+import { type Address, Home, asThrown } from "./home.js";
+import { asInterface, clampedShort } from "./idl.js";
 import { type Environment, type Readiness, type TidegateOptions, checkOptions } from "./options.js";
 import { BUFFERED_BYTES_MAX } from "./outbox.js";
+import { Deferred } from "./deferred.js";
 import { type Sendable, Sender, bytesOf, capture } from "./sender.js";
 import { type Happening, type Incoming, type Rules, readyState, sessionOf } from "./state.js";
-import type { TransportClass } from "./transport.js";
-import { BadAddress, checkProtocols, normalise } from "./url.js";
+import { checkProtocols } from "./url.js";
+import { NATIVE, defaultEnvironment, nativeWebSocket, report, transportClass } from "./world.js";
 
 /** The first connect may take this many milliseconds. */
 const CONNECT_TIMEOUT_MS = 20_000;
 
+const BaseTarget: DomEventTargetClass = EventTarget;
+
+/** The events of this socket, typed; the methods are the browser's own. */
+export interface TidegateSocket {
+  addEventListener<K extends keyof TidegateSocketEventMap>(
+    type: K,
+    listener: (this: DomWebSocket, event: TidegateSocketEventMap[K]) => unknown,
+    options?: boolean | ListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: Listener | null, options?: boolean | ListenerOptions): void;
+  removeEventListener<K extends keyof TidegateSocketEventMap>(
+    type: K,
+    listener: (this: DomWebSocket, event: TidegateSocketEventMap[K]) => unknown,
+    options?: boolean | { capture?: boolean },
+  ): void;
+  removeEventListener(type: string, listener: Listener | null, options?: boolean | { capture?: boolean }): void;
+}
+
 /** A WebSocket that stays OPEN across moves and reconnects. `close()` ends the session; a page reload is a new one. */
-export class TidegateSocket extends EventTarget implements WebSocket {
+export class TidegateSocket extends BaseTarget implements DomWebSocket {
   /** See {@link readyState}. */
-  static readonly CONNECTING = 0;
+  declare static readonly CONNECTING: 0;
   /** See {@link readyState}. */
-  static readonly OPEN = 1;
+  declare static readonly OPEN: 1;
   /** See {@link readyState}. */
-  static readonly CLOSING = 2;
+  declare static readonly CLOSING: 2;
   /** See {@link readyState}. */
-  static readonly CLOSED = 3;
+  declare static readonly CLOSED: 3;
   /** See {@link readyState}. */
-  readonly CONNECTING = 0;
+  declare readonly CONNECTING: 0;
   /** See {@link readyState}. */
-  readonly OPEN = 1;
+  declare readonly OPEN: 1;
   /** See {@link readyState}. */
-  readonly CLOSING = 2;
+  declare readonly CLOSING: 2;
   /** See {@link readyState}. */
-  readonly CLOSED = 3;
+  declare readonly CLOSED: 3;
 
   readonly #options: TidegateOptions;
-  readonly #rules: Rules;
+  readonly #environment: Environment;
+  readonly #home: Home;
   readonly #driver: Driver;
   readonly #sender: Sender;
   readonly #maxBuffered: number;
   readonly #handlers = new Handlers(this);
-  #binaryType: BinaryType = "blob";
+  #binaryType: "blob" | "arraybuffer" = "blob";
   #draining = new Deferred<NoticeDetail>();
   /** Bytes that nobody will take any more; a browser counts them too. */
   #wasted = 0;
+  /** Whether the hub is about to be asked to ack what was taken. */
+  #isAsking = false;
+  /** Whether the last events were fired. */
+  #isOver = false;
 
   /**
    * Opens a session, as `new WebSocket(url, protocols)` opens a connection.
    *
-   * @param url - `ws:`, `wss:`, `http:` or `https:`; relative where there is a page
+   * @param url - `ws:`, `wss:`, `http:` or `https:`; relative where there is a page. Or a function that gives it,
+   *   asked before each connection, so that what the URL carries is fresh
    * @param protocols - the application's subprotocols; the app's choice comes back in {@link protocol}
    * @param options - see {@link TidegateOptions}
    * @throws DOMException `SyntaxError` for a bad URL, a fragment, a bad or repeated subprotocol
    * @throws RangeError for an option that makes no sense, TypeError where there is no WebSocket class
    */
-  constructor(url: string | URL, protocols?: string | string[], options: TidegateOptions = {}) {
+  constructor(url: Address, protocols: string | string[] = [], options: TidegateOptions = {}) {
     super();
+    if (arguments.length === 0) throw new TypeError("TidegateSocket: 1 argument required, but only 0 present.");
     checkOptions(options);
     this.#options = options;
-    this.#rules = rulesOf(url, protocols, options);
+    this.#environment = { ...defaultEnvironment(), ...options.environment };
+    const create = transportClass(options.WebSocket);
+    const rules = rulesOf(protocols, options);
+    this.#home = homeOf(url);
     this.#maxBuffered = options.maxBuffered ?? BUFFERED_BYTES_MAX;
     this.#sender = new Sender(
       (payload) => this.#driver.send(payload),
@@ -74,13 +115,15 @@ export class TidegateSocket extends EventTarget implements WebSocket {
       () => this.#driver.feed({ type: "fail", code: CLOSE.abnormal, reason: "a Blob could not be read" }),
     );
     this.#driver = new Driver({
-      rules: this.#rules,
-      environment: { ...defaultEnvironment(), ...options.environment },
-      create: options.WebSocket ?? defaultWebSocket(),
+      rules,
+      home: this.#home,
+      environment: this.#environment,
+      create,
       token: options.token,
       maxBuffered: this.#maxBuffered,
       tell: (event) => this.#tell(event),
       deliver: (data) => this.#deliver(data),
+      report,
     });
   }
 
@@ -91,15 +134,20 @@ export class TidegateSocket extends EventTarget implements WebSocket {
    */
   static with(options: TidegateOptions): typeof TidegateSocket {
     return class extends TidegateSocket {
-      constructor(url: string | URL, protocols?: string | string[], more: TidegateOptions = {}) {
+      constructor(url: Address, protocols: string | string[] = [], more: TidegateOptions = {}) {
         super(url, protocols, { ...options, ...more });
       }
     };
   }
 
-  /** The URL that the application gave, normalised; moves do not change it. */
+  /** What this class stands for, should it be put in the place of `WebSocket`. */
+  static get [NATIVE](): unknown {
+    return nativeWebSocket();
+  }
+
+  /** The URL that the application gave, normalised; moves do not change it. Of a function: its newest answer. */
   get url(): string {
-    return this.#rules.home;
+    return this.#home.current;
   }
 
   /** The subprotocol that the app chose, or empty. */
@@ -115,20 +163,23 @@ export class TidegateSocket extends EventTarget implements WebSocket {
 
   /** CONNECTING until the first welcome, then OPEN until the end, whatever connections do. */
   get readyState(): 0 | 1 | 2 | 3 {
-    return readyState(this.#driver.state);
+    if (this.#isOver) return 3;
+    const { state } = this.#driver;
+    return state.name === "closed" ? 2 : readyState(state);
   }
 
-  /** Bytes that were sent and not acked yet. */
+  /** Bytes that were sent and not acked yet. Who looks at it waits, so the hub is asked to ack soon. */
   get bufferedAmount(): number {
-    return this.#driver.outbox.bytes + this.#sender.bytes + this.#wasted;
+    if (this.#driver.outbox.bytes > 0) this.#askForAck();
+    return this.#buffered + this.#wasted;
   }
 
   /** How binary messages arrive: `blob` or `arraybuffer`. */
-  get binaryType(): BinaryType {
+  get binaryType(): "blob" | "arraybuffer" {
     return this.#binaryType;
   }
 
-  set binaryType(type: BinaryType) {
+  set binaryType(type: "blob" | "arraybuffer") {
     // A browser ignores what is no member of the enumeration.
     if (type === "blob" || type === "arraybuffer") this.#binaryType = type;
   }
@@ -144,38 +195,38 @@ export class TidegateSocket extends EventTarget implements WebSocket {
   }
 
   /** Called when the session is open. */
-  get onopen(): ((this: WebSocket, event: Event) => unknown) | null {
+  get onopen(): Handler<DomEvent> {
     return this.#handlers.get("open");
   }
 
-  set onopen(handler: ((this: WebSocket, event: Event) => unknown) | null) {
+  set onopen(handler: Handler<DomEvent>) {
     this.#handlers.set("open", handler);
   }
 
   /** Called with each of the app's messages. */
-  get onmessage(): ((this: WebSocket, event: MessageEvent) => unknown) | null {
+  get onmessage(): Handler<DomMessageEvent> {
     return this.#handlers.get("message");
   }
 
-  set onmessage(handler: ((this: WebSocket, event: MessageEvent) => unknown) | null) {
+  set onmessage(handler: Handler<DomMessageEvent>) {
     this.#handlers.set("message", handler);
   }
 
   /** Called before a `close` that is a failure. */
-  get onerror(): ((this: WebSocket, event: Event) => unknown) | null {
+  get onerror(): Handler<DomEvent> {
     return this.#handlers.get("error");
   }
 
-  set onerror(handler: ((this: WebSocket, event: Event) => unknown) | null) {
+  set onerror(handler: Handler<DomEvent>) {
     this.#handlers.set("error", handler);
   }
 
   /** Called once, at the end. */
-  get onclose(): ((this: WebSocket, event: CloseEvent) => unknown) | null {
+  get onclose(): Handler<DomCloseEvent> {
     return this.#handlers.get("close");
   }
 
-  set onclose(handler: ((this: WebSocket, event: CloseEvent) => unknown) | null) {
+  set onclose(handler: Handler<DomCloseEvent>) {
     this.#handlers.set("close", handler);
   }
 
@@ -186,10 +237,12 @@ export class TidegateSocket extends EventTarget implements WebSocket {
    * @throws DOMException `InvalidStateError` while CONNECTING; `QuotaExceededError` above a limit with `overflow: "throw"`
    */
   send(data: Sendable): void {
-    if (this.readyState === 0) throw new DOMException("Still in CONNECTING state.", "InvalidStateError");
+    if (arguments.length === 0) throw new TypeError("TidegateSocket.send: 1 argument required, but only 0 present.");
     const sent = capture(data);
+    const { readyState } = this;
+    if (readyState === 0) throw new DOMException("Still in CONNECTING state.", "InvalidStateError");
     const bytes = bytesOf(sent);
-    if (this.readyState !== 1) {
+    if (readyState !== 1) {
       this.#wasted += bytes;
       return;
     }
@@ -197,7 +250,7 @@ export class TidegateSocket extends EventTarget implements WebSocket {
     if (bytes > limit) {
       this.#overflow(CLOSE.tooBig, `a message of ${bytes} bytes; the hub takes ${limit}`);
     } else if (!this.#driver.outbox.fits(this.#sender.bytes + bytes)) {
-      this.#overflow(CLOSE.abnormal, `${this.bufferedAmount + bytes} bytes unacked; at most ${this.#maxBuffered}`);
+      this.#overflow(CLOSE.abnormal, `${this.#buffered + bytes} bytes unacked; at most ${this.#maxBuffered}`);
     } else {
       this.#sender.push(sent);
     }
@@ -210,14 +263,18 @@ export class TidegateSocket extends EventTarget implements WebSocket {
    * @param reason - at most 123 bytes
    * @throws DOMException `InvalidAccessError` for another code, `SyntaxError` for a longer reason
    */
-  close(code?: number, reason?: string): void {
-    if (code !== undefined && code !== 1000 && !(code >= 3000 && code <= 4999)) {
-      throw new DOMException(`The close code must be 1000, or 3000 to 4999, not ${code}.`, "InvalidAccessError");
+  close(...args: [code?: number, reason?: string]): void {
+    // A list, so that the method has no needed argument, as a browser's.
+    const [code, reason] = args;
+    const short = code === undefined ? undefined : clampedShort(code);
+    if (short !== undefined && short !== 1000 && !(short >= 3000 && short <= 4999)) {
+      throw new DOMException(`The close code must be 1000, or 3000 to 4999, not ${short}.`, "InvalidAccessError");
     }
-    if (reason !== undefined && utf8Length(reason) > REASON_BYTES_MAX) {
+    const text = reason === undefined ? undefined : wellFormed(`${reason}`);
+    if (text !== undefined && utf8Length(text) > REASON_BYTES_MAX) {
       throw new DOMException(`The close reason must not be longer than ${REASON_BYTES_MAX} bytes.`, "SyntaxError");
     }
-    const bye = { ...(code !== undefined && { code }), ...(reason !== undefined && { reason }) };
+    const bye = { ...(short !== undefined && { code: short }), ...(text !== undefined && { reason: text }) };
     this.#driver.feed({ type: "close", bye, flushed: this.#sender.isIdle });
   }
 
@@ -236,34 +293,18 @@ export class TidegateSocket extends EventTarget implements WebSocket {
     this.#driver.feed({ type: "busy", drain: null, ms: wholeMs(ms), ...(why !== undefined && { why }) });
   }
 
-  /** As in a browser, with the types of this socket's own events. */
-  override addEventListener<K extends keyof TidegateSocketEventMap>(
-    type: K,
-    listener: (this: WebSocket, event: TidegateSocketEventMap[K]) => unknown,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  override addEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  override addEventListener(type: string, listener: never, options?: boolean | AddEventListenerOptions): void {
-    super.addEventListener(type, listener, options);
+  get #buffered(): number {
+    return this.#driver.outbox.bytes + this.#sender.bytes;
   }
 
-  /** As in a browser, with the types of this socket's own events. */
-  override removeEventListener<K extends keyof TidegateSocketEventMap>(
-    type: K,
-    listener: (this: WebSocket, event: TidegateSocketEventMap[K]) => unknown,
-    options?: boolean | EventListenerOptions,
-  ): void;
-  override removeEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | EventListenerOptions,
-  ): void;
-  override removeEventListener(type: string, listener: never, options?: boolean | EventListenerOptions): void {
-    super.removeEventListener(type, listener, options);
+  /** Once for all that is sent in this turn of the page. */
+  #askForAck(): void {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    queueMicrotask(() => {
+      this.#isAsking = false;
+      this.#driver.feed({ type: "waits" });
+    });
   }
 
   #overflow(code: number, reason: string): void {
@@ -302,14 +343,16 @@ export class TidegateSocket extends EventTarget implements WebSocket {
   }
 
   #end(event: Extract<Happening, { type: "close" }>): void {
-    this.#wasted = this.bufferedAmount;
+    // Who closed in the right way took everything that came before; what else waits is lost, and stays counted.
+    if (!event.wasClean) this.#wasted += this.#buffered;
     this.#sender.takeAll();
     this.#driver.outbox.takeAll();
-    // A browser never fires inside of `close()`, `send()` or the constructor.
-    queueMicrotask(() => {
+    // A browser never fires inside of `close()`, `send()` or the constructor, nor before the next turn of the page.
+    this.#environment.setTimeout(() => {
+      this.#isOver = true;
       if (event.failed) this.dispatchEvent(new Event("error"));
       this.dispatchEvent(closeEvent(event.code, event.reason, event.wasClean));
-    });
+    }, 0);
   }
 
   #reset(event: Extract<Happening, { type: "reset" }>): void {
@@ -343,33 +386,19 @@ export class TidegateSocket extends EventTarget implements WebSocket {
   }
 }
 
-/** A promise with its resolver. */
-class Deferred<T> {
-  readonly promise: Promise<T>;
-  #resolve!: (value: T) => void;
-  #isResolved = false;
+asInterface(TidegateSocket, "WebSocket", { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 });
 
-  constructor() {
-    this.promise = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
-  }
-
-  resolve(value: T): void {
-    this.#isResolved = true;
-    this.#resolve(value);
-  }
-
-  /** Itself while it is open, a new one after. */
-  next(): Deferred<T> {
-    return this.#isResolved ? new Deferred() : this;
+function homeOf(url: Address): Home {
+  try {
+    return new Home(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (error) {
+    throw asThrown(error);
   }
 }
 
-function rulesOf(url: string | URL, protocols: string | string[] | undefined, options: TidegateOptions): Rules {
+function rulesOf(protocols: unknown, options: TidegateOptions): Omit<Rules, "home"> {
   try {
     return {
-      home: normalise(url, globalThis.document?.baseURI ?? globalThis.location?.href),
       protocols: checkProtocols(protocols),
       language: options.language ?? globalThis.navigator?.language ?? "",
       connectTimeoutMs: options.connectTimeout ?? CONNECT_TIMEOUT_MS,
@@ -378,31 +407,11 @@ function rulesOf(url: string | URL, protocols: string | string[] | undefined, op
       renewable: typeof options.token === "function",
     };
   } catch (error) {
-    if (error instanceof BadAddress) throw new DOMException(error.message, "SyntaxError");
-    throw error;
+    throw asThrown(error);
   }
-}
-
-function defaultEnvironment(): Environment {
-  return {
-    now: () => performance.now(),
-    random: () => Math.random(),
-    setTimeout: (callback, ms) => setTimeout(callback, ms),
-    clearTimeout: (handle) => clearTimeout(handle as number),
-    network: typeof globalThis.addEventListener === "function" ? globalThis : null,
-  };
-}
-
-function defaultWebSocket(): TransportClass {
-  if (typeof globalThis.WebSocket === "function") return globalThis.WebSocket;
-  throw new TypeError("TidegateSocket: there is no global WebSocket here; pass one as { WebSocket }");
 }
 
 /** `ms` on the wire is whole and not negative; for ever is the longest that the hub can read. */
 function wholeMs(ms: number): number {
   return Number.isNaN(ms) ? 0 : Math.min(Math.max(0, Math.ceil(ms)), Number.MAX_SAFE_INTEGER);
-}
-
-function report(error: unknown): void {
-  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
 }

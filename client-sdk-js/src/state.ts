@@ -10,7 +10,7 @@ export type Incoming = string | ArrayBuffer;
 
 /** What stays the same for the whole life of a socket. */
 export interface Rules {
-  /** The URL that the application gave, normalised. */
+  /** The URL that the application gave, normalised; empty while a function that gives it has not answered yet. */
   readonly home: string;
   /** The application's subprotocols, for `hello`. */
   readonly protocols: readonly string[];
@@ -38,6 +38,12 @@ export interface Moment {
   readonly rules: Rules;
 }
 
+/**
+ * Where a connection leads: the URL of a `move`, as the hub wrote it, or the application's own (null).
+ * The driver makes an address of it, with the application's newest path and query.
+ */
+export type Place = string | null;
+
 /** What outlives connections. Counts are of app messages in the current epoch. */
 export interface Session {
   readonly id: string;
@@ -48,8 +54,10 @@ export interface Session {
   readonly protocol: string;
   /** The largest message that the hub takes, in bytes. */
   readonly messageBytes: number;
-  /** Where to look for it first. */
-  readonly at: string;
+  /** Where to look for it first: where it was welcomed last, or where the last `move` leads. */
+  readonly at: Place;
+  /** Origins that this page may not connect to, as it turned out; hubs there are passed over. */
+  readonly barred: readonly string[];
   /** The `try` of the last hello; raised by each and never lowered. */
   readonly tries: number;
   /** How many messages were delivered to the application. */
@@ -80,6 +88,8 @@ export interface Line {
   readonly askAt: number;
   /** How often that was asked without hearing anything. */
   readonly asked: number;
+  /** Up to which of the application's messages an ack was asked for, because the application waits. */
+  readonly ackAsked: number;
   /** When it was welcomed, and the count of failures before that. */
   readonly since: number;
   readonly failures: number;
@@ -92,9 +102,11 @@ export interface Line {
 /** A connection that is not welcomed yet. */
 export interface Attempt {
   readonly conn: number;
-  readonly url: string;
+  readonly to: Place;
   readonly giveUpAt: number;
   readonly failures: number;
+  /** Whether a newer `move` has named another place since its hello; that one is asked next. */
+  readonly overtaken: boolean;
   /** What its hello said of the old connection; null: no hello yet. */
   readonly said: Old | null;
   /** Whether the JWT was asked for again for this attempt. */
@@ -106,7 +118,7 @@ export interface Attempt {
 /** A move that is wanted: where to. */
 export interface Order {
   readonly drain: string;
-  readonly url: string;
+  readonly to: Place;
 }
 
 /** What a socket without a line is after. */
@@ -149,7 +161,7 @@ export type State =
       readonly name: "waiting";
       readonly aim: Aim;
       /** Where the next attempt goes. */
-      readonly url: string;
+      readonly to: Place;
       readonly until: number;
       readonly failures: number;
       readonly freshJwt: boolean;
@@ -169,7 +181,7 @@ export type State =
       readonly line: Line;
       readonly order: Order;
       /** Where the next attempt goes. */
-      readonly url: string;
+      readonly to: Place;
       readonly until: number;
       readonly failures: number;
       readonly freshJwt: boolean;
@@ -206,6 +218,8 @@ export type Input =
   | { readonly type: "message"; readonly conn: number; readonly data: Incoming }
   | { readonly type: "fault"; readonly conn: number; readonly reason: string }
   | { readonly type: "closed"; readonly conn: number; readonly code: number; readonly reason: string }
+  /** The browser would not open it: a policy of the page forbids the address, and will again. */
+  | { readonly type: "barred"; readonly conn: number; readonly url: string; readonly reason: string }
   | { readonly type: "send"; readonly payload: Payload }
   | { readonly type: "close"; readonly bye: Bye; readonly flushed: boolean }
   | { readonly type: "flushed" }
@@ -215,6 +229,8 @@ export type Input =
   | { readonly type: "forsake"; readonly why: string }
   | { readonly type: "ready"; readonly drain: string | null }
   | { readonly type: "busy"; readonly drain: string | null; readonly ms: number; readonly why?: string }
+  /** The application looks at `bufferedAmount`: it waits for what it sent to be taken. */
+  | { readonly type: "waits" }
   | { readonly type: "online" }
   | { readonly type: "tick" };
 
@@ -242,12 +258,13 @@ export type Happening =
   | { readonly type: "moved"; readonly session: string; readonly hub: string }
   | { readonly type: "reconnecting"; readonly code: number; readonly reason: string; readonly afterMs: number }
   | { readonly type: "resumed"; readonly session: string; readonly hub: string; readonly downMs: number }
+  | { readonly type: "barred"; readonly url: string; readonly reason: string }
   | { readonly type: "gap"; readonly from: number; readonly to: number; readonly why: string }
   | { readonly type: "reset"; readonly session: string; readonly replaces: string; readonly why: string };
 
 /** What a step asks for, in order. */
 export type Effect =
-  | { readonly do: "dial"; readonly conn: number; readonly url: string; readonly freshJwt: boolean }
+  | { readonly do: "dial"; readonly conn: number; readonly to: Place; readonly freshJwt: boolean }
   /** As `say`; the socket adds the JWT. */
   | { readonly do: "hello"; readonly conn: number; readonly hello: Hello }
   | { readonly do: "say"; readonly conn: number; readonly frame: ClientFrame }

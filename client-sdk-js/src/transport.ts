@@ -1,4 +1,5 @@
 /** One connection: the WebSocket underneath, with its number, and deaf for ever once it is dropped. */
+import { bytesIn } from "./bytes.js";
 import { cutReason } from "./close.js";
 import { SUBPROTOCOL, parse, sort } from "./frames.js";
 import type { Payload } from "./outbox.js";
@@ -22,10 +23,12 @@ export interface Transport {
 export type TransportClass = new (url: string, protocols: string[]) => Transport;
 
 const OPEN = 1;
+const CLOSED = 3;
 
 /** A numbered connection that turns what its WebSocket says into inputs of the machine. */
 export class Connection {
   readonly #transport: Transport;
+  readonly #isBarred: boolean;
 
   /**
    * Opens it.
@@ -38,6 +41,8 @@ export class Connection {
   constructor(create: TransportClass, url: string, conn: number, feed: (input: Input) => void) {
     const transport = new create(url, [SUBPROTOCOL]);
     this.#transport = transport;
+    this.#isBarred = transport.readyState === CLOSED;
+    if (this.#isBarred) return;
     // Blobs can be read only later, and order would be lost; the socket makes them for its own application.
     transport.binaryType = "arraybuffer";
     transport.onopen = () => {
@@ -50,6 +55,11 @@ export class Connection {
     transport.onclose = (event: { readonly code: number; readonly reason: string }) => {
       feed({ type: "closed", conn, code: event.code, reason: event.reason });
     };
+  }
+
+  /** Whether it was closed before anything could happen: the address is forbidden, and no event will tell. */
+  get isBarred(): boolean {
+    return this.#isBarred;
   }
 
   /** What the WebSocket negotiated. */
@@ -89,7 +99,8 @@ export class Connection {
 function ignore(): void {}
 
 function read(conn: number, data: unknown): Input {
-  if (data instanceof ArrayBuffer) return { type: "message", conn, data };
+  const bytes = bytesIn(data);
+  if (bytes !== null) return { type: "message", conn, data: bytes };
   if (typeof data !== "string") return { type: "fault", conn, reason: "a message that is neither text nor bytes" };
   const sorted = sort(data);
   if (sorted.kind === "app") return { type: "message", conn, data: sorted.text };

@@ -1,4 +1,6 @@
 /** The URL that the application gives, and the URLs that a hub may send it to. */
+import type { DomUrl } from "./dom.js";
+import type { Place, Rules } from "./state.js";
 
 /** A URL or subprotocol that a browser's constructor would refuse, in words. */
 export class BadAddress extends Error {}
@@ -10,12 +12,14 @@ export class BadAddress extends Error {}
  * @param base - the page's address, if there is one
  * @throws BadAddress for what is not a URL, has another scheme, or a fragment
  */
-export function normalise(url: string | URL, base: string | undefined): string {
+export function normalise(url: string | DomUrl, base: string | undefined): string {
+  // A template, not String(): it refuses a Symbol, as a browser does.
+  const text = `${url as string}`;
   let parsed: URL;
   try {
-    parsed = new URL(String(url), base);
+    parsed = new URL(text, base);
   } catch {
-    throw new BadAddress(`The URL '${String(url)}' is invalid.`);
+    throw new BadAddress(`The URL '${text}' is invalid.`);
   }
   if (parsed.protocol === "http:") parsed.protocol = "ws:";
   if (parsed.protocol === "https:") parsed.protocol = "wss:";
@@ -32,11 +36,11 @@ export function normalise(url: string | URL, base: string | undefined): string {
 /**
  * Checks the constructor's subprotocols as a browser does.
  *
- * @param protocols - one or several
+ * @param protocols - a list, or anything else that is made one string
  * @throws BadAddress for one that is no token, or comes twice
  */
-export function checkProtocols(protocols: string | readonly string[] | undefined): readonly string[] {
-  const list = protocols === undefined ? [] : typeof protocols === "string" ? [protocols] : [...protocols].map(String);
+export function checkProtocols(protocols: unknown): readonly string[] {
+  const list = isIterable(protocols) ? [...protocols].map(text) : protocols === undefined ? [] : [text(protocols)];
   const seen = new Set<string>();
   for (const protocol of list) {
     if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(protocol)) {
@@ -46,6 +50,41 @@ export function checkProtocols(protocols: string | readonly string[] | undefined
     seen.add(protocol);
   }
   return list;
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.iterator in value;
+}
+
+function text(value: unknown): string {
+  return `${value as string}`;
+}
+
+/**
+ * The origin of an address, or null for what is none.
+ *
+ * @param url - absolute
+ */
+export function originOf(url: string): string | null {
+  try {
+    return new URL(url).origin;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The place that a `move` names: its URL, or null where the application's own is to be used.
+ *
+ * @param url - the move's own, if it has one
+ * @param barred - origins that this page may not connect to
+ * @param rules - the application's URL, and the host names that it allows
+ */
+export function placeOf(url: string | undefined, barred: readonly string[], rules: Pick<Rules, "home" | "allowHosts">): Place {
+  if (url === undefined) return null;
+  const target = moveTarget(url, rules.home, rules.allowHosts);
+  if (target === rules.home || barred.includes(new URL(target).origin)) return null;
+  return url;
 }
 
 /**

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { HubFrame, Welcome } from "../src/frames.js";
 import { start, step } from "../src/machine.js";
 import { type Effect, type Happening, type Input, type Rules, type State, readyState, sessionOf, wakeAt } from "../src/state.js";
+import { moveTarget } from "../src/url.js";
 
 export const HOME = "wss://chat.example.com/connect?room=7";
 
@@ -127,6 +128,11 @@ export class Bench {
   /** The effects of one kind in the last step. */
   did<K extends Effect["do"]>(kind: K): Extract<Effect, { do: K }>[] {
     return this.effects.filter((effect): effect is Extract<Effect, { do: K }> => effect.do === kind);
+  }
+
+  /** Where the dials of the last step lead. */
+  dialled(): string[] {
+    return this.did("dial").map(({ to }) => moveTarget(to ?? undefined, this.rules.home, this.rules.allowHosts));
   }
 
   /** What the application was told in the last step. */

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { escape, parse, sort, type ClientFrame } from "../src/frames.js";
 import type { Effect, Happening } from "../src/state.js";
 import type { Payload } from "../src/outbox.js";
+import { moveTarget } from "../src/url.js";
 import { Bench } from "./bench.js";
 
 /** Something with fields, as it stands in the file. */
@@ -92,6 +93,11 @@ class Player {
 
   #hub(step: Fields, conn: number): readonly Effect[] {
     if (step["open"] === true) return this.#bench.feed({ type: "opened", conn }).effects;
+    if ("answer" in step) {
+      // Whatever the answer was: a browser says only that the connection never opened.
+      this.#closed.add(conn);
+      return this.#bench.closed(conn, 1006).effects;
+    }
     if ("close" in step) {
       this.#closed.add(conn);
       return this.#bench.closed(conn, (step["close"] as number | null) ?? 1006, (step["reason"] as string | undefined) ?? "").effects;
@@ -116,7 +122,7 @@ class Player {
   #noteOne(effect: Effect): void {
     switch (effect.do) {
       case "dial":
-        return this.#add(effect.conn, { dial: effect.url });
+        return this.#add(effect.conn, { dial: moveTarget(effect.to ?? undefined, this.#bench.rules.home, []) });
       case "hello":
         return this.#add(effect.conn, { frame: filled({ ...effect.hello }) });
       case "say":
@@ -161,6 +167,7 @@ class Player {
         this.#ended = event.code;
         return;
       case "reconnecting":
+      case "barred":
         return;
     }
   }

@@ -99,9 +99,19 @@ export class Visit {
   async text(): Promise<string> {
     for (;;) {
       const heard = await this.heard.next("an app text");
-      if ("frame" in heard && heard.frame["type"] === "ack") continue;
+      if (isSmallTalk(heard)) continue;
       assert.ok("text" in heard, `expected an app text, got ${JSON.stringify(heard)}`);
       return heard.text;
+    }
+  }
+
+  /** The next app message of bytes. */
+  async bytes(): Promise<Uint8Array> {
+    for (;;) {
+      const heard = await this.heard.next("bytes");
+      if (isSmallTalk(heard)) continue;
+      assert.ok("bytes" in heard, `expected bytes, got ${JSON.stringify(heard)}`);
+      return heard.bytes;
     }
   }
 
@@ -109,7 +119,7 @@ export class Visit {
   async closed(): Promise<number> {
     for (;;) {
       const heard = await this.heard.next("a close");
-      if ("frame" in heard && heard.frame["type"] === "ack") continue;
+      if (isSmallTalk(heard)) continue;
       assert.ok("closed" in heard, `expected a close, got ${JSON.stringify(heard)}`);
       return heard.closed;
     }
@@ -141,6 +151,9 @@ export function welcomeFrame(more: Record<string, unknown> = {}): Record<string,
   };
 }
 
+/** Ports that a hub of this program had already. */
+const usedPorts = new Set<number>();
+
 /** A listening hub. */
 export class Hub {
   readonly visits = new Queue<Visit>();
@@ -156,7 +169,14 @@ export class Hub {
   static async start(port = 0): Promise<Hub> {
     const server = new WebSocketServer({ port, host: "127.0.0.1" });
     await new Promise<void>((resolve) => server.on("listening", resolve));
-    return new Hub(server);
+    const hub = new Hub(server);
+    if (port !== 0 || !usedPorts.has(hub.port)) {
+      usedPorts.add(hub.port);
+      return hub;
+    }
+    // A socket of an earlier test may still be at its goodbye there.
+    await hub.stop();
+    return Hub.start();
   }
 
   get port(): number {
@@ -171,6 +191,11 @@ export class Hub {
     for (const client of this.#server.clients) client.terminate();
     await new Promise<void>((resolve) => this.#server.close(resolve));
   }
+}
+
+/** Acks and pings come when they like. */
+function isSmallTalk(heard: Heard): boolean {
+  return "frame" in heard && (heard.frame["type"] === "ack" || heard.frame["type"] === "ping");
 }
 
 function sort(data: Uint8Array, isBinary: boolean): Heard {

@@ -1,7 +1,7 @@
 /** The machine, in sentences: connecting, counting, coming back, ending. Moves are in `moves.test.ts`. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Bench, HOME, WELCOME } from "./bench.js";
+import { Bench, WELCOME } from "./bench.js";
 
 const RESUMED = { ...WELCOME, resumed: true, token: "t-2" } as const;
 
@@ -14,7 +14,7 @@ function back(bench: Bench): Bench {
 describe("the first connect", () => {
   it("dials the application's URL and says a hello without a token", () => {
     const bench = new Bench();
-    assert.deepEqual(bench.effects, [{ do: "dial", conn: 1, url: HOME, freshJwt: true }]);
+    assert.deepEqual(bench.effects, [{ do: "dial", conn: 1, to: null, freshJwt: true }]);
     assert.deepEqual(bench.feed({ type: "opened", conn: 1 }).hello(), { type: "hello" });
     assert.equal(bench.ready, 0);
   });
@@ -25,8 +25,14 @@ describe("the first connect", () => {
     assert.equal(bench.ready, 1);
   });
 
-  it("comes again after a refusal, never sooner than the floor", () => {
+  it("that never opens fails at once, as a browser's own does", () => {
     const bench = new Bench().closed(1, 1006);
+    assert.deepEqual(bench.told(), [{ type: "close", code: 1006, reason: "", wasClean: false, failed: true }]);
+    assert.equal(bench.state.name, "closed");
+  });
+
+  it("that a hub ends with a word comes again, never sooner than the floor", () => {
+    const bench = new Bench().feed({ type: "opened", conn: 1 }).closed(1, 1013, "full");
     assert.equal(bench.ready, 0);
     bench.now += 99;
     assert.deepEqual(bench.feed({ type: "tick" }).effects, []);
@@ -39,8 +45,8 @@ describe("the first connect", () => {
     bench.random = 0.5;
     for (let tries = 0; bench.state.name !== "closed"; tries += 1) {
       assert.ok(tries < 1000, "it never ends");
-      if (bench.state.name === "connecting") bench.closed(bench.asking, 1006);
-      else bench.wake();
+      if (bench.state.name !== "connecting") bench.wake();
+      else bench.feed({ type: "opened", conn: bench.asking }).closed(bench.asking, 1012);
     }
     assert.equal(bench.now, 1_000 + 20_000);
     assert.deepEqual(bench.told(), [
@@ -62,11 +68,11 @@ describe("the first connect", () => {
   });
 
   it("asks once for another JWT when the first was not asked for just now", () => {
-    const bench = new Bench({ renewable: true }).closed(1, 1006).wake();
+    const bench = new Bench({ renewable: true }).feed({ type: "opened", conn: 1 }).closed(1, 1012).wake();
     assert.equal(bench.did("dial")[0]?.freshJwt, false);
-    bench.closed(2, 4522).wake();
+    bench.feed({ type: "opened", conn: 2 }).closed(2, 4522).wake();
     assert.equal(bench.did("dial")[0]?.freshJwt, true);
-    bench.closed(3, 4522);
+    bench.feed({ type: "opened", conn: 3 }).closed(3, 4522);
     assert.equal(bench.state.name, "closed");
   });
 
