@@ -48,7 +48,7 @@ soak: setup-demo
 	@cargo build --locked --workspace --bins
 	@target/debug/tidegate-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-# What the demo needs; `setup` adds what only tests need: a browser, two balancers, cargo-deny.
+# What the demo needs; `setup` adds what only tests need: two browsers, two balancers, cargo-deny.
 setup-demo:
 	@scripts/setup.sh demo
 

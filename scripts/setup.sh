@@ -46,9 +46,18 @@ has_browser() {
     return 1
 }
 
+has_firefox() {
+    local path
+    for path in "${TIDEGATE_FIREFOX:-}" /usr/bin/firefox-esr /usr/bin/firefox; do
+        if [ -n "$path" ] && [ -x "$path" ]; then return 0; fi
+    done
+    return 1
+}
+
 need_packages() {
     local packages=()
     has_browser || packages+=(chromium)
+    has_firefox || packages+=(firefox-esr)
     # Debian puts them where only root's PATH looks.
     local PATH=$PATH:/usr/sbin:/sbin
     have nginx || packages+=(nginx)

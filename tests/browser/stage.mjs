@@ -58,6 +58,34 @@ export class Stage {
     return stage;
   }
 
+  /**
+   * Starts one hub in front of an app that runs already.
+   *
+   * @param {string} name - the name of the seat
+   * @param {string} app - the app's address
+   */
+  static async before(name, app) {
+    const stage = new Stage();
+    stage.#directory = await mkdtemp(join(tmpdir(), "tidegate-browser-"));
+    const [publicPort, privatePort] = await freePorts(2);
+    const hubUrl = `ws://127.0.0.1:${publicPort}`;
+    stage.#seats.set(name, { name, app, hubUrl });
+    const hub = stage.#start("tidegate", [
+      "serve",
+      "--public", `127.0.0.1:${publicPort}`,
+      "--private", `127.0.0.1:${privatePort}`,
+      "--app", `ws://${app}`,
+      "--data-dir", join(stage.#directory, "data"),
+    ], `hub ${name}`);
+    try {
+      await hub.ready();
+      return stage;
+    } catch (why) {
+      await stage.clear();
+      throw why;
+    }
+  }
+
   /** Addresses and programs of one hub and its kitchen. */
   seat(name) {
     return this.#seats.get(name);
