@@ -14,6 +14,7 @@ use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_protocol::close::Close;
 use tidegate_protocol::frame::{ServerFrame, Welcome, WireLimits};
 use tidegate_protocol::id::{ConnectionId, HubId, ResumeToken};
@@ -65,7 +66,7 @@ fn one(
         Action::Welcome { conn, serial, resumed, from, received } => {
             return welcome(hub, cell, inner, conn, serial, resumed, from, received);
         }
-        Action::Retry { conn, after_ms, why } => hub.retry(conn, after_ms, why),
+        Action::Retry { conn, after_ms, why } => hub.send_away(conn, after_ms, why),
         Action::Close { conn, close, why } => {
             fault::at(Step::BeforeClose);
             if close == Close::TokenReuse {
@@ -299,6 +300,20 @@ impl Hub {
 }
 
 impl Hub {
+    /// Answers `retry`; to a client that should have come to another hub, a random moment later. A balancer takes turns,
+    /// and slots come at equal intervals: one that tried again in step with the slots of others would land here each time.
+    fn send_away(self: &Arc<Self>, conn: ConnectionId, after_ms: u64, why: &'static str) {
+        if why != "other_hub" {
+            return self.retry(conn, after_ms, why);
+        }
+        let wait_ms = (self.random() % u128::from(after_ms.saturating_add(1))) as u64;
+        let hub = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            hub.retry(conn, after_ms, why);
+        });
+    }
+
     /// A client is being welcomed, so long after its hello was read.
     pub fn admitted(&self, took_ms: u64) {
         self.metrics.admission_seconds.record(took_ms as f64 / 1_000.0);
