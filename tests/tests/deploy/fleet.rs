@@ -13,7 +13,8 @@ pub(crate) fn shipped(path: &str) -> String {
 
 /// The app of a machine: a kitchen on port 3000 that pushes now and then.
 pub(crate) async fn kitchen(machine: &Machine) -> Program {
-    let args = ["--listen", "0.0.0.0:3000", "--hub-url", "ws://127.0.0.1:9", "--name", "app", "--ledger-push-ms", "100"];
+    let args =
+        ["--listen", "0.0.0.0:3000", "--hub-url", "ws://127.0.0.1:9", "--name", "app", "--ledger-push-ms", "100"];
     let kitchen = machine.start("/usr/local/bin/tidegate-kitchen", &args);
     kitchen.first_line().await;
     kitchen

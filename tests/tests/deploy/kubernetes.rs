@@ -42,13 +42,16 @@ impl Pod {
         let number = |name: &str| security[name].as_u64().unwrap_or_else(|| panic!("the pod's {name} is a number"));
         let (user, group) = (number("runAsUser"), number("fsGroup"));
         machine.must(&format!("install -d -m 2770 -o root -g {group} /var/lib/tidegate; chmod 755 /tmp"));
-        for (file, text) in [("cluster.key", tidegate_tests::cluster_key()), ("private.token", "c2Vjci10b2tlbi1vZi1hLXRlc3Q4NTIz")] {
+        for (file, text) in
+            [("cluster.key", tidegate_tests::cluster_key()), ("private.token", "c2Vjci10b2tlbi1vZi1hLXRlc3Q4NTIz")]
+        {
             machine.write(&format!("/run/secrets/tidegate/{file}"), 0o440, text);
         }
         machine.must(&format!("chown -R root:{group} /run/secrets/tidegate"));
         let peers: String = (0..PODS).map(|n| format!("{} tidegate-peers\n", address(n))).collect();
         machine.must(&format!("printf '{peers}10.0.1.50 app\\n' >>/etc/hosts; echo 'multi on' >/etc/host.conf"));
-        let mut as_user: Vec<String> = ["--reuid", &user.to_string(), "--regid", &user.to_string()].map(str::to_owned).into();
+        let mut as_user: Vec<String> =
+            ["--reuid", &user.to_string(), "--regid", &user.to_string()].map(str::to_owned).into();
         as_user.extend(["--groups".to_owned(), group.to_string()]);
         as_user.extend(["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"].map(str::to_owned));
         Self { machine, as_user, _program: None }
@@ -140,7 +143,10 @@ async fn the_manifests_pods_start_as_their_user_and_one_that_is_deleted_hands_ev
 fn port(container: &Value, name: &str) -> u64 {
     let ports = container["ports"].as_array().into_iter().flatten();
     let mut named = ports.filter(|port| port["name"] == name);
-    named.next().and_then(|port| port["containerPort"].as_u64()).unwrap_or_else(|| panic!("the container has a port {name}"))
+    named
+        .next()
+        .and_then(|port| port["containerPort"].as_u64())
+        .unwrap_or_else(|| panic!("the container has a port {name}"))
 }
 
 #[test]

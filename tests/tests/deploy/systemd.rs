@@ -73,7 +73,11 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     assert!(said.status.success() && text.trim().is_empty(), "systemd-analyze verify: {}: {text}", said.status);
 
     // The same tool, the same call: it does find what is wrong.
-    machine.write("/etc/systemd/system/wrong.service", 0o644, &unit.replace("/usr/local/bin/tidegate serve", "/nowhere serve"));
+    machine.write(
+        "/etc/systemd/system/wrong.service",
+        0o644,
+        &unit.replace("/usr/local/bin/tidegate serve", "/nowhere serve"),
+    );
     let said = machine.sh("systemd-analyze verify --man=no /etc/systemd/system/wrong.service 2>&1");
     assert!(!said.status.success(), "a unit whose program is missing is refused");
 }

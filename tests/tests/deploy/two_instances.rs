@@ -121,7 +121,11 @@ impl Balancer {
 async fn deploy(machine: &Machine, balancer: &Balancer, own: usize) {
     let server = ["a", "b"][own];
     for script in ["tidegate.sh", "app_start.sh", "app_stop.sh"] {
-        machine.write(&format!("/opt/bundle/scripts/{script}"), 0o755, &shipped(&format!("codedeploy/scripts/{script}")));
+        machine.write(
+            &format!("/opt/bundle/scripts/{script}"),
+            0o755,
+            &shipped(&format!("codedeploy/scripts/{script}")),
+        );
     }
     let unit = "[Service]\nExecStart=/bin/sleep 3600\nTimeoutStopSec=5s\n";
     machine.write("/etc/systemd/system/app.service", 0o644, unit);
