@@ -6,7 +6,7 @@
 use crate::progress;
 use crate::text::{clip, count, fit, span, wrap};
 use tidegate_protocol::control::{
-    DrainReport, DrainResult, DrainStatus, GapMs, Phase, PlanAnswer, SessionCounts, SuccessorReport,
+    AppCounts, DrainReport, DrainResult, DrainStatus, GapMs, Phase, PlanAnswer, SessionCounts, SuccessorReport,
 };
 
 /// Hubs that are listed one by one; further ones are counted.
@@ -56,9 +56,17 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
         "messages: lost {}, gaps {}, replayed {}, duplicates dropped {}{unreconciled}",
         messages.lost, messages.gaps, messages.replayed, messages.duplicates_dropped
     ));
+    lines.extend(apps(&report.messages.app));
     lines.extend(gap(&report.gap_ms));
     lines.extend(successors(&report.successors));
     lines.iter().map(|line| fit(line)).collect()
+}
+
+/// Of which apps nobody knows whether they had more to say.
+fn apps(app: &AppCounts) -> Option<String> {
+    let AppCounts { said, assumed, cut } = *app;
+    (assumed + cut > 0)
+        .then(|| format!("apps: {said} said that they were done, {assumed} were quiet and taken for done, {cut} cut"))
 }
 
 /// The end of a drain without a report, by the last status that was seen.

@@ -128,11 +128,17 @@ pub const fn client_ends_session(code: u16) -> bool {
 
 /// Shortens a close reason to the 123 bytes that WebSocket allows, at a character's border.
 pub fn reason(text: &str) -> &str {
-    const REASON_BYTES_MAX: usize = 123;
-    if text.len() <= REASON_BYTES_MAX {
+    cut(text, REASON_BYTES_MAX)
+}
+
+/// What a close frame has room for.
+const REASON_BYTES_MAX: usize = 123;
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    if text.len() <= bytes_max {
         return text;
     }
-    let mut end = REASON_BYTES_MAX;
+    let mut end = bytes_max;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -144,9 +150,11 @@ const SLOT_MARK: &str = "; after_ms=";
 /// A client waits no longer than this for its slot, in milliseconds.
 pub const SLOT_MAX_MS: u64 = 60_000;
 
-/// A close reason whose client should not come back before `slot_ms` have passed (README section 7).
+/// A close reason whose client should not come back before `slot_ms` have passed (README section 7). Words that
+/// are too long are cut, the slot never.
 pub fn reason_until(words: &str, slot_ms: u64) -> String {
-    format!("{words}{SLOT_MARK}{slot_ms}")
+    let slot = format!("{SLOT_MARK}{slot_ms}");
+    format!("{}{slot}", cut(words, REASON_BYTES_MAX.saturating_sub(slot.len())))
 }
 
 /// When the client of a close with this code and reason should come back at the earliest, in milliseconds.
@@ -186,5 +194,7 @@ mod tests {
         let long = "é".repeat(100);
         assert_eq!(reason(&long).len(), 122);
         assert_eq!(reason("short"), "short");
+        let with_slot = reason_until(&long, 4_999);
+        assert!(with_slot.len() <= 123 && slot_ms(1013, &with_slot) == Some(4_999), "{with_slot}");
     }
 }

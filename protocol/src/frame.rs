@@ -95,27 +95,28 @@ fn generation<'de, D: Deserializer<'de>>(from: D) -> Result<Generation, D::Error
     number::whole(from).map(Generation)
 }
 
-/// Most subprotocols that a `hello` may name.
-pub const PROTOCOLS_MAX: usize = 16;
-/// Longest name of one, in bytes.
-pub const PROTOCOL_BYTES_MAX: usize = 128;
+/// Bytes of the subprotocols in a `hello`, as the header that they become: the names, and two for each comma
+/// between them. Some applications put their tokens there.
+pub const PROTOCOLS_BYTES_MAX: usize = 8 * 1024;
 
 /// They become a header of the request to the app, so each must be a token as HTTP has it (RFC 9110, 5.6.2).
 fn subprotocols<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     const SHOWN_CHARS_MAX: usize = 24;
+    const SEPARATOR_BYTES: usize = 2;
     let names = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
-    if names.len() > PROTOCOLS_MAX {
-        return Err(D::Error::custom(format!("hello.protocols has {} names: at most {PROTOCOLS_MAX}", names.len())));
+    let bytes = names.iter().map(|name| name.len() + SEPARATOR_BYTES).sum::<usize>().saturating_sub(SEPARATOR_BYTES);
+    if bytes > PROTOCOLS_BYTES_MAX {
+        return Err(D::Error::custom(format!(
+            "hello.protocols has {bytes} bytes with commas and spaces: at most {PROTOCOLS_BYTES_MAX} in all"
+        )));
     }
     let is_token_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_token = |name: &String| (1..=PROTOCOL_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_token_char);
+    let is_token = |name: &String| !name.is_empty() && name.bytes().all(is_token_char);
     match names.iter().find(|name| !is_token(name)) {
         None => Ok(names),
         Some(bad) => {
             let shown: String = bad.chars().take(SHOWN_CHARS_MAX).collect();
-            Err(D::Error::custom(format!(
-                "hello.protocols: {shown:?} is no HTTP token of 1 to {PROTOCOL_BYTES_MAX} bytes"
-            )))
+            Err(D::Error::custom(format!("hello.protocols: {shown:?} is no HTTP token")))
         }
     }
 }

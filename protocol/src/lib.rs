@@ -13,6 +13,7 @@
 //!                       └──────────────► client-sdk-js (reads the same files in its tests)
 //! ```
 
+pub mod app;
 pub mod claim;
 pub mod client;
 pub mod close;

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio_tungstenite::WebSocketStream;
@@ -41,6 +42,7 @@ struct Shared {
     on_event: Box<OnEvent>,
     events: Mutex<Vec<Value>>,
     upgrades: Mutex<Vec<(String, HeaderMap)>>,
+    refuses: Mutex<Option<u16>>,
 }
 
 /// An app that listens until it is dropped. Events are taken on any path.
@@ -84,6 +86,7 @@ impl FakeApp {
             on_event: Box::new(on_event),
             events: Mutex::default(),
             upgrades: Mutex::default(),
+            refuses: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Self { address, shared, task }
@@ -105,6 +108,11 @@ impl FakeApp {
     /// The events that were posted so far, in order of arrival.
     pub fn events(&self) -> Vec<Value> {
         lock(&self.shared.events).clone()
+    }
+
+    /// Answers upgrades with this status from now on, 0: not at all; none: takes them again.
+    pub fn refuse_with(&self, status: Option<u16>) {
+        *lock(&self.shared.refuses) = status;
     }
 
     /// Path with query, and headers, of each socket that was dialled so far.
@@ -135,6 +143,14 @@ impl AppSocket {
     /// Sends a message; a socket that is over takes it nowhere.
     pub async fn send(&mut self, message: Message) {
         drop(self.socket.send(message).await);
+    }
+
+    /// Writes bytes past the WebSocket, all at once; a socket that is over takes them nowhere.
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        let socket = self.socket.get_mut();
+        if socket.write_all(bytes).await.is_ok() {
+            drop(socket.flush().await);
+        }
     }
 
     /// Closes with a code and reads to the end.
@@ -174,6 +190,12 @@ async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<R
     let headers = request.headers().clone();
     let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     lock(&shared.upgrades).push((target.clone(), headers.clone()));
+    let refuses = *lock(&shared.refuses);
+    match refuses {
+        Some(0) => return std::future::pending().await,
+        Some(status) => return Ok(with_status(StatusCode::from_u16(status).expect("a status"), Vec::new())),
+        None => {}
+    }
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {

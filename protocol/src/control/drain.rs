@@ -237,6 +237,21 @@ pub struct MessageCounts {
     /// Moved sessions whose client had not come back at the successor by the report, so that nobody has
     /// compared its offsets. Their messages are held there.
     pub unreconciled: u64,
+    /// How the apps of moved and parked sessions finished with them.
+    pub app: AppCounts,
+}
+
+/// How apps finished with the sessions that were moved or parked. What an app had yet to say and its library dropped
+/// at the hub's Close is in no other count: the hub cannot know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppCounts {
+    /// Asked by `moving`, and said that they were done.
+    pub said: u64,
+    /// Could not be asked; they were quiet, and closed when the hub did.
+    pub assumed: u64,
+    /// Were still talking, or not done in their time.
+    pub cut: u64,
 }
 
 /// For how long moved sessions that had a connection were without service.

@@ -10,8 +10,9 @@ mod publish;
 mod ready;
 
 pub use drain::{
-    ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks, PlanShare,
-    PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport, UnroutableBy, WaitingFor,
+    AppCounts, ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks,
+    PlanShare, PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport, UnroutableBy,
+    WaitingFor,
 };
 pub use policy::{
     DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,

@@ -1,5 +1,6 @@
 //! What the drain is told, and what it orders.
 
+use crate::app::Finished;
 use crate::control::{DrainReport, HubState};
 use crate::id::{HubId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,13 @@ pub enum Event {
         /// From when its snapshot was sent until now: what the hubs took, without its app and its client. None if
         /// nobody looked.
         exchange_ms: Option<u64>,
+    },
+    /// A session that is given away or parked: how its app finished with it.
+    AppFinished {
+        /// Who.
+        id: SessionId,
+        /// How.
+        how: Finished,
     },
     /// Confirmed live on another hub: only now it counts as moved.
     Live {

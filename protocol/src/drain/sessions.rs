@@ -5,6 +5,7 @@ use super::orders::{COMMITTED_WAIT_MS, HANDOVER_WAIT_MS};
 use super::roster::{Origin, Place, Seat};
 use super::state::{State, Step};
 use super::{Drain, FAILURES_MAX, WHY_MAX_CHARS};
+use crate::app::Finished;
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
 
@@ -37,6 +38,14 @@ impl Drain {
                     self.flight.exchanged(exchange_ms);
                 }
                 self.committed(id, to, now);
+            }
+            Event::AppFinished { how, .. } => {
+                let app = &mut self.ledger.messages.app;
+                *match how {
+                    Finished::Said => &mut app.said,
+                    Finished::Assumed => &mut app.assumed,
+                    Finished::Cut => &mut app.cut,
+                } += 1;
             }
             Event::Live { id, to, had_connection, resume } => self.live(id, to, had_connection, resume, now),
             Event::Resumed { id, resume } => self.resumed(id, resume),

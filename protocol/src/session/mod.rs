@@ -27,6 +27,7 @@ pub mod record;
 mod ahead;
 mod giving;
 mod owner;
+mod profile;
 mod taking;
 #[cfg(test)]
 mod tests;

@@ -1,51 +1,13 @@
 //! What a session *is*, apart from who owns it: the part that a snapshot and a parked record carry.
 
 use super::channels::Channels;
-use super::headers::Headers;
+pub use super::profile::Profile;
 use crate::frame::Old;
 use crate::position::{Epoch, Offset};
 use crate::replay::{Payload, Replay};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
-
-/// What the hub knows of a session and never interprets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Profile {
-    /// Who it is, from the JWT's `sub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<Arc<str>>,
-    /// Path of the first request; absent: `/connect`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<Arc<str>>,
-    /// Query of the first request, without the question mark.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<Arc<str>>,
-    /// Request headers that the app gets to see (cookies, origin, forwarded-for …), by lower-case name.
-    #[serde(default, skip_serializing_if = "Headers::is_empty")]
-    pub headers: Headers,
-    /// The subprotocols that the client's application offered.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub protocols: Vec<String>,
-    /// The app's choice among them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
-    /// The language for notices.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub language: Option<Arc<str>>,
-    /// When the JWT ends, in milliseconds of Unix time; moves with the session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth_expires_unix_ms: Option<u64>,
-}
-
-impl Profile {
-    /// One allocation for all sessions of which nothing special is known.
-    pub(super) fn shared(profile: Self) -> Arc<Self> {
-        static PLAIN: OnceLock<Arc<Profile>> = OnceLock::new();
-        let plain = PLAIN.get_or_init(Arc::default);
-        if profile == **plain { plain.clone() } else { Arc::new(profile) }
-    }
-}
+use std::sync::Arc;
 
 /// Serials of the resume tokens: accepted is the last one used, and any issued since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 //! subprotocols.
 
 use super::socket::AppSocket;
+use super::troubles;
 use crate::hub::Hub;
 use crate::message::Message;
 use crate::public::stream::Stream;
-use crate::telemetry::DialResult;
+use crate::telemetry::{AppTrouble, DialResult};
 use crate::world::host_and_port;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::time::Duration;
+use tidegate_protocol::app::{Answer, fault_of_path, header_value};
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::session::record::{Profile, Record};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -35,29 +37,28 @@ pub enum DialError {
     /// It took too long.
     #[error("the app did not answer within {0} ms")]
     Late(u64),
+    /// It cannot be asked for this session's path at all.
+    #[error("the app is not asked for this path: {0}")]
+    Path(String),
 }
 
 impl DialError {
-    /// Whether another try cannot help: the app looked at this session and will not have it.
-    pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(status) if is_final(*status))
+    /// What the app answered, for the decision whether it is tried again.
+    pub(super) fn answer(&self) -> Answer {
+        match self {
+            Self::Refused(status) => Answer::Status(status.as_u16()),
+            Self::Path(_) => Answer::Impossible,
+            Self::Invalid(_) | Self::Unreachable(_) | Self::Late(_) => Answer::None,
+        }
     }
 
     fn result(&self) -> DialResult {
         match self {
-            Self::Refused(_) | Self::Invalid(_) => DialResult::Refused,
+            Self::Refused(_) | Self::Invalid(_) | Self::Path(_) => DialResult::Refused,
             Self::Unreachable(_) => DialResult::Unreachable,
             Self::Late(_) => DialResult::Timeout,
         }
     }
-}
-
-/// Whether a status says "never" rather than "not now".
-pub(super) fn is_final(status: StatusCode) -> bool {
-    const TOO_EARLY: u16 = 425;
-    let later =
-        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.as_u16() == TOO_EARLY;
-    status.is_client_error() && !later
 }
 
 /// An open socket, and the subprotocol that the app chose.
@@ -70,54 +71,61 @@ pub(super) struct Dialled {
 /// The upgrade request for a session as it is now.
 ///
 /// # Errors
-/// The client's path does not fit behind the app's address.
+/// The client's path leads elsewhere, or does not fit behind the app's address. The public listener refuses such
+/// paths, but a session may come from another release.
 pub(super) fn request(
     hub: &Hub,
     app: &Uri,
     session: SessionId,
     record: &Record<Message>,
     resumed: bool,
-) -> Result<Request<Empty<Bytes>>, http::Error> {
-    let mut request = Request::builder().uri(target(app, &record.profile)).body(Empty::new())?;
+) -> Result<Request<Empty<Bytes>>, DialError> {
+    let path = record.profile.path.as_deref().unwrap_or(crate::public::CONNECT_PATH);
+    if let Some(fault) = fault_of_path(path, is_under_path(app)) {
+        return Err(DialError::Path(fault.sentence().into()));
+    }
+    let request = Request::builder().uri(target(app, &record.profile)).body(Empty::new());
+    let mut request = request.map_err(|error| DialError::Path(error.to_string()))?;
     let headers = request.headers_mut();
     for (name, value) in record.profile.headers.iter() {
-        put(headers, name, value.as_bytes());
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
+            _ => troubles::tell(hub, AppTrouble::Header, session, &format_args!("{name:?}")),
+        }
     }
-    if !headers.contains_key("x-forwarded-proto") {
+    let mut put = |name: &'static str, value: &[u8]| match HeaderValue::from_bytes(value) {
+        Ok(value) => drop(headers.insert(name, value)),
+        Err(_) => troubles::tell(hub, AppTrouble::Header, session, &name),
+    };
+    if record.profile.headers.get("x-forwarded-proto").is_none() {
         let scheme = if hub.config.public_tls.is_some() { "https" } else { "http" };
-        put(headers, "x-forwarded-proto", scheme.as_bytes());
+        put("x-forwarded-proto", scheme.as_bytes());
     }
-    put(headers, "host", app.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes()));
-    put(headers, "connection", b"Upgrade");
-    put(headers, "upgrade", b"websocket");
-    put(headers, "sec-websocket-version", b"13");
-    put(headers, "sec-websocket-key", STANDARD.encode(hub.random().to_le_bytes()).as_bytes());
+    put("host", app.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes()));
+    put("connection", b"Upgrade");
+    put("upgrade", b"websocket");
+    put("sec-websocket-version", b"13");
+    put("sec-websocket-key", STANDARD.encode(hub.random().to_le_bytes()).as_bytes());
     // Who resumes keeps the subprotocol that was chosen first: its client was told so long ago.
     let offered =
         if resumed { record.profile.protocol.clone().unwrap_or_default() } else { record.profile.protocols.join(", ") };
     if !offered.is_empty() {
-        put(headers, "sec-websocket-protocol", offered.as_bytes());
+        put("sec-websocket-protocol", offered.as_bytes());
     }
-    put(headers, "tidegate-session", session.to_string().as_bytes());
+    put("tidegate-session", session.to_string().as_bytes());
     if let Some(user) = &record.profile.user {
-        put(headers, "tidegate-user", user.as_bytes());
+        put("tidegate-user", header_value(user).as_bytes());
     }
-    put(headers, "tidegate-resumed", if resumed { b"1" } else { b"0" });
-    put(headers, "tidegate-api", hub.private_url().as_bytes());
-    put(headers, "tidegate-epoch", record.epoch.0.to_string().as_bytes());
-    put(headers, "tidegate-offset", record.taken().0.to_string().as_bytes());
+    put("tidegate-resumed", if resumed { b"1" } else { b"0" });
+    put("tidegate-api", hub.private_url().as_bytes());
+    put("tidegate-epoch", record.epoch.0.to_string().as_bytes());
+    put("tidegate-offset", record.taken().0.to_string().as_bytes());
     Ok(request)
 }
 
-/// A value that no header may carry (a user with a line break) is left out and told.
-fn put(headers: &mut HeaderMap, name: &str, value: &[u8]) {
-    match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-        (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
-        _ => tracing::warn!(
-            name,
-            "this header cannot be sent to the app: its value has characters that no header may have"
-        ),
-    }
+/// Whether the app stands under a path of its own.
+pub fn is_under_path(app: &Uri) -> bool {
+    !matches!(app.path(), "" | "/")
 }
 
 /// The app's path, then the client's, then the client's query.
@@ -207,6 +215,7 @@ fn chosen(headers: &HeaderMap, offered: Option<&HeaderValue>) -> Result<Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_protocol::app::FinalAnswers;
 
     #[test]
     fn the_clients_path_and_query_stand_behind_the_apps_path() {
@@ -230,10 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_final_and_a_busy_app_is_not() {
-        assert!(DialError::Refused(StatusCode::FORBIDDEN).is_final());
-        for later in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY] {
-            assert!(!DialError::Refused(later).is_final(), "{later}");
+    fn an_answer_is_judged_by_its_status_and_a_path_that_leads_elsewhere_never_is_asked_for() {
+        let finals = FinalAnswers::default();
+        assert!(finals.is_final(DialError::Refused(StatusCode::UNAUTHORIZED).answer()));
+        assert!(finals.is_final(DialError::Path("dots".into()).answer()));
+        for later in [DialError::Refused(StatusCode::NOT_FOUND), DialError::Late(5), DialError::Invalid("no key")] {
+            assert!(!finals.is_final(later.answer()), "{later}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What an app is told by HTTP POST (`--app-events`): at least once, in order per session, keyed by
 //! (session, epoch, n). `n` is counted in the session's record, so it moves with the session.
 
-use super::dial::is_final;
 use crate::hub::Hub;
 use crate::message::Message;
 use crate::telemetry::DialResult;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::app::Answer as Said;
 use tidegate_protocol::id::{DrainId, HubId, SessionId};
 use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Session;
@@ -257,7 +257,9 @@ async fn once(hub: &Hub, body: Bytes, max_bytes: usize) -> (Answer, DialResult) 
         }
         (StatusCode::OK, Err(error)) => (Answer::Failed(error.to_string()), DialResult::Unreachable),
         (status, _) if status.is_success() => (Answer::Taken(Vec::new()), DialResult::Ok),
-        (status, _) if is_final(status) || status.is_redirection() => (Answer::Refused(status), DialResult::Refused),
+        (status, _) if hub.config.app_finals.is_final(Said::Status(status.as_u16())) => {
+            (Answer::Refused(status), DialResult::Refused)
+        }
         (status, _) => (Answer::Failed(format!("the app answered {status}")), DialResult::Refused),
     }
 }

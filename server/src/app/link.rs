@@ -5,25 +5,27 @@ use super::dial::{DialError, Dialled};
 use super::events::{Answer, Event, Kind, Subject};
 use super::plan::Turn;
 use super::posting::Posting;
-use super::relay;
 use super::side::{Batch, Bell, Side, Stage};
 use super::socket::{AppSocket, Step};
 use super::words::{self, Rest};
+use super::{REFUSED, relay, troubles};
 use crate::hub::cell::{Cell, Inner};
 use crate::hub::{Hub, conn, fan};
 use crate::message::Message;
-use crate::telemetry::Direction;
+use crate::telemetry::{AppTrouble, Direction};
+use crate::ws::ReadError;
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use tidegate_protocol::app::{Answer as Answered, GiveUp, Limits, Next, Redials};
+use tidegate_protocol::close::{Close, reason_until};
+use tidegate_protocol::position::Millis;
 use tidegate_protocol::replay::{Payload, ReplayLimits};
 use tidegate_protocol::session::Session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-/// A socket that lived so long, in milliseconds, is no sign of an app that falls over again and again.
-const STABLE_MS: u64 = 5_000;
 /// Rounds, each with one read, after which others have their turn, however much the app has to say.
 const ROUNDS_PER_TURN: usize = 8;
 /// While the app settles, nobody acks: its last messages may take so many times the usual room.
@@ -41,6 +43,17 @@ enum Happened {
     Step(Step),
 }
 
+/// How far the hub is with closing the socket of an app that finishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Nothing was said yet.
+    Not,
+    /// `moving` has left.
+    Asked { at: Millis },
+    /// The close was put, in a quiet moment or not.
+    Put { quiet: bool },
+}
+
 /// The task's own.
 pub(super) struct Work {
     pub(super) hub: Arc<Hub>,
@@ -48,15 +61,13 @@ pub(super) struct Work {
     pub(super) bell: Arc<Bell>,
     pub(super) subject: Arc<Subject>,
     pub(super) socket: Option<AppSocket>,
-    /// Whether our close was put.
-    pub(super) closing: bool,
-    opened_at: Instant,
+    pub(super) closing: Closing,
     /// A message of the app that its client's buffer has no room for; until it has, nothing is read.
     pub(super) held: Option<Message>,
     pub(super) may_read: bool,
     pub(super) dial: Option<Doing<Result<Dialled, DialError>>>,
     pub(super) posting: Posting,
-    pub(super) dials: Rest,
+    pub(super) redials: Redials,
     pub(super) posts: Rest,
     /// The `resumed` that the app took, to be told again if it falls over before it is dialled.
     pub(super) told: Option<Box<Event>>,
@@ -67,19 +78,22 @@ pub(super) struct Work {
 
 /// Starts the task; the side must have left `Resting` for it.
 pub(super) fn start(hub: &Arc<Hub>, cell: &Arc<Cell>, side: &Side, socket: Option<AppSocket>) {
+    let mut redials = Redials::begin(hub.now());
+    if socket.is_some() {
+        redials.opened(hub.now());
+    }
     let work = Work {
         hub: hub.clone(),
         cell: cell.clone(),
         bell: side.bell.clone(),
         subject: side.subject.clone(),
         socket,
-        closing: false,
-        opened_at: Instant::now(),
+        closing: Closing::Not,
         held: None,
         may_read: true,
         dial: None,
         posting: Posting::Idle,
-        dials: Rest::default(),
+        redials,
         posts: Rest::default(),
         told: None,
         alarm: None,
@@ -147,7 +161,7 @@ impl Work {
         let Self { hub, cell, bell, socket, held, may_read, .. } = self;
         let Some(socket) = socket else { return Poll::Pending };
         let message_bytes = hub.config.limits.message_bytes as usize;
-        socket.poll_step(cx, *may_read, message_bytes, &mut |message| {
+        socket.poll_step(cx, *may_read, message_bytes, &|| hub.now_s(), &mut |message| {
             let mut inner = cell.lock();
             let Some((side, session)) = mine(bell, &mut inner) else { return true };
             hub.metrics.messages.of(Direction::FromApp).increment(1);
@@ -187,16 +201,48 @@ impl Work {
                 side.line = Some(socket.line());
                 side.batch = Batch::default();
                 self.socket = Some(socket);
-                self.closing = false;
-                self.opened_at = Instant::now();
+                self.closing = Closing::Not;
+                self.redials.opened(self.hub.now());
                 self.told = None;
             }
             Err(error) => {
-                tracing::debug!(session = %id, %error, tries = self.dials.tries, "the app could not be dialled");
-                self.dials.after_failure(&self.hub);
+                tracing::debug!(session = %id, %error, failed = self.redials.failed_in_a_row(), "the app could not be dialled");
                 // An app that is down forgets what it was told.
                 if let (Some(event), false) = (self.told.take(), matches!(error, DialError::Refused(_))) {
                     side.events.repeat(*event);
+                }
+                self.on_failed(inner, error.answer(), &error);
+            }
+        }
+    }
+
+    /// A dial, or the `resumed` before it, failed.
+    pub(super) fn on_failed(&mut self, inner: &mut Inner, answer: Answered, why: &dyn Display) {
+        let hub = self.hub.clone();
+        let chance = hub.random() as u64;
+        let next = self.redials.failed(hub.now(), answer, &hub.config.app_finals, redial_limits(&hub), chance);
+        if let Next::GiveUp(give_up) = next {
+            self.give_up(inner, give_up, why);
+        }
+    }
+
+    /// The app is dialled no more: its client is told so by a close, and not left on an open connection behind which
+    /// nothing is.
+    pub(super) fn give_up(&mut self, inner: &mut Inner, give_up: GiveUp, why: &dyn Display) {
+        let hub = self.hub.clone();
+        (self.dial, self.told) = (None, None);
+        let Some((side, _)) = self.mine(inner) else { return };
+        match give_up {
+            GiveUp::Refused => {
+                troubles::tell(&hub, AppTrouble::Refused, self.subject.session, why);
+                side.stage = Stage::Ending { code: REFUSED, reason: format!("the app refused this session: {why}") };
+            }
+            GiveUp::Away { after_ms } => {
+                troubles::tell(&hub, AppTrouble::Away, self.subject.session, why);
+                side.events.drop_steps();
+                side.stage = Stage::Away;
+                if let Some(conn) = &inner.conn {
+                    conn.close(Close::Later, reason_until(&format!("app unavailable: {why}"), after_ms));
                 }
             }
         }
@@ -204,20 +250,56 @@ impl Work {
 
     fn on_step(&mut self, inner: &mut Inner, step: Step) {
         match step {
-            Step::Read => conn::deliver(&self.hub, inner),
+            Step::Read => {
+                conn::deliver(&self.hub, inner);
+                if self.mine(inner).is_some_and(|(side, _)| matches!(side.stage, Stage::Settling { .. })) {
+                    inner.active_at = self.hub.now();
+                }
+            }
             Step::Written => self.on_written(inner),
             Step::Closed(close) => {
+                // The read that brought the close may have brought messages before it.
+                conn::deliver(&self.hub, inner);
                 // Our answer to its close still has to get out.
                 if let Some(socket) = self.socket.take() {
-                    tokio::spawn(socket.part(Vec::new(), None, self.hub.config.limits.close_ms));
+                    let limits = &self.hub.config.limits;
+                    tokio::spawn(socket.part(Vec::new(), None, limits.close_ms, limits.message_bytes as usize));
                 }
                 let (code, reason) = close.unwrap_or((1005, String::new()));
                 self.on_gone(inner, (!says_restart(code)).then_some((code, reason)));
             }
             Step::Lost => {
+                conn::deliver(&self.hub, inner);
                 self.socket = None;
                 self.on_gone(inner, None);
             }
+            Step::Broken(error) => {
+                conn::deliver(&self.hub, inner);
+                self.on_broken(inner, &error);
+            }
+        }
+    }
+
+    /// What the app said cannot be passed on, and nothing after it can be read: the session ends, and its client is
+    /// told. A new socket would be another conversation, in which that message never was.
+    fn on_broken(&mut self, inner: &mut Inner, error: &ReadError) {
+        let (trouble, code) = match error {
+            ReadError::TooLong { .. } => (AppTrouble::TooLarge, 1009),
+            ReadError::Utf8 => (AppTrouble::Utf8, 1007),
+            ReadError::Protocol(_) => (AppTrouble::Protocol, 1002),
+        };
+        troubles::tell(&self.hub, trouble, self.subject.session, error);
+        if let Some(socket) = self.socket.take() {
+            tokio::spawn(socket.refuse(code, error.to_string(), self.hub.config.limits.close_ms));
+        }
+        let (code, reason) = (Close::Restart.code(), format!("app error: {error}"));
+        let Some((side, _)) = self.mine(inner) else { return };
+        (side.line, side.batch) = (None, Batch::default());
+        let settling = matches!(side.stage, Stage::Settling { .. });
+        side.stage = Stage::Ending { code, reason: reason.clone() };
+        if settling {
+            // Frozen: nothing more can be given to its client here, and at another hub nobody would know.
+            self.end(inner, code, &reason);
         }
     }
 
@@ -232,18 +314,20 @@ impl Work {
             side.stage = Stage::Ending { code, reason };
             return;
         }
-        if self.hub.config.app_events.is_some() {
+        let hub = self.hub.clone();
+        let next = self.redials.ended(hub.now(), redial_limits(&hub), hub.random() as u64);
+        if let Next::GiveUp(give_up) = next {
+            return self.give_up(inner, give_up, &"its sockets end as soon as they are open");
+        }
+        if hub.config.app_events.is_some() {
             side.events.push(session, Kind::Resumed { why: "socket_lost" });
         }
-        side.stage = Stage::Binding { resumed: true };
-        if self.opened_at.elapsed() >= Duration::from_millis(STABLE_MS) {
-            self.dials = Rest::default();
-        }
-        self.dials.after_failure(&self.hub);
+        side.stage = Stage::Binding { resumed: true, alone: false };
         tracing::debug!(session = %self.subject.session, "the app's socket is gone; it is dialled again");
     }
 
     fn on_written(&mut self, inner: &mut Inner) {
+        inner.active_at = self.hub.now();
         let Some((side, session)) = self.mine(inner) else { return };
         if relay::taken(&self.hub, side, session)
             && let Some(conn) = &inner.conn
@@ -292,6 +376,11 @@ pub(super) fn number(hub: &Hub, session: &mut Session<Message>, message: Message
         tracing::debug!(session = %session.id(), "a message of the app came when the session was not here any more");
     }
     None
+}
+
+/// How long an app is dialled again.
+pub(super) fn redial_limits(hub: &Hub) -> Limits {
+    Limits { tries_max: hub.config.limits.app_redials, within_ms: hub.config.limits.app_redial_ms }
 }
 
 /// Codes with which an app says that it, and not the session, goes away.

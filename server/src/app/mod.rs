@@ -12,7 +12,8 @@
 //! | `words` | its last words, and how long it rests between tries |
 //! | `side` | what the cell holds |
 //! | `notice` | news of a drain |
-//! | `socket`, `dial` | one WebSocket to the app |
+//! | `socket`, `dial`, `pulse` | one WebSocket to the app, and whether it is alive |
+//! | `troubles` | what apps do that clients feel: counted, and summed up in the log |
 //! | `events` | what is posted |
 
 mod dial;
@@ -22,23 +23,27 @@ mod notice;
 mod open;
 mod plan;
 mod posting;
+mod pulse;
 mod relay;
 mod side;
 mod socket;
 #[cfg(test)]
 pub(crate) mod tests;
+mod troubles;
 mod words;
 
-pub use dial::DialError;
+pub use dial::{DialError, is_under_path};
 pub use notice::{Notice, notify_all};
-pub use open::{AppError, Opened, Opening, attach, open};
+pub use open::{AppError, Opened, Opening, Unopened, attach, open};
 pub use relay::relay;
 pub use side::Side;
+pub use troubles::{left_out, sum_up};
 
 use crate::config::{Config, SettingError};
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::peer_list::PeerNames;
+use crate::telemetry::AppTrouble;
 use crate::tls::{self, Connector};
 use crate::world::World;
 use bytes::Bytes;
@@ -46,6 +51,7 @@ use events::{Kind, Queue, Subject};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pulse::Beat;
 use rustls::ClientConfig;
 use side::{Batch, Bye, Farewell, Stage, Then};
 use std::sync::Arc;
@@ -58,12 +64,21 @@ use tokio::time::Instant;
 /// How long an idle connection for events is kept: below what common servers allow.
 const IDLE_MS: u64 = 4_000;
 
+/// The code for a client that the app will not have: no other try can help.
+pub const REFUSED: u16 = 1008;
+/// Why a client is to come back later, as a word of the wire.
+pub const AWAY: &str = "app_unavailable";
+/// When a client that found its session without an app is to look again, in milliseconds.
+pub const LOOK_AGAIN_MS: u64 = 500;
+
 /// What all sessions share on the way to the app.
 pub struct App {
     client: Option<Client<Connector, Full<Bytes>>>,
     tls: Option<Arc<ClientConfig>>,
     dials: Semaphore,
     posts: Arc<Semaphore>,
+    troubles: troubles::Troubles,
+    left_out: troubles::LeftOut,
 }
 
 impl std::fmt::Debug for App {
@@ -90,7 +105,8 @@ impl App {
         });
         let permits = |count: u64| (count as usize).min(Semaphore::MAX_PERMITS);
         let posts = Arc::new(Semaphore::new(permits(limits.app_posts)));
-        Ok(Self { client, tls, dials: Semaphore::new(permits(limits.app_dials)), posts })
+        let dials = Semaphore::new(permits(limits.app_dials));
+        Ok(Self { client, tls, dials, posts, troubles: Default::default(), left_out: Default::default() })
     }
 }
 
@@ -119,11 +135,11 @@ pub fn bind(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, resumed: bool) 
         })
     });
     match &mut side.stage {
-        Stage::Resting => {
+        Stage::Resting | Stage::Away => {
             if resumed && hub.config.app_events.is_some() {
                 side.events.push(&mut inner.session, Kind::Resumed { why: "bound" });
             }
-            side.stage = Stage::Binding { resumed };
+            side.stage = Stage::Binding { resumed, alone: false };
             link::start(hub, cell, side, None);
         }
         // The old socket is closed first.
@@ -131,6 +147,42 @@ pub fn bind(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, resumed: bool) 
         Stage::Binding { .. } | Stage::Open | Stage::Ending { .. } => {}
     }
     side.bell.ring();
+}
+
+/// A client comes back to a session that is served here. True: its app was given up, so that nothing would be behind
+/// its connection. The app is tried once more; the client is to look again.
+pub fn is_away(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
+    let Some(side) = &mut inner.app else { return false };
+    match side.stage {
+        Stage::Away => {
+            if hub.config.app_events.is_some() {
+                side.events.push(&mut inner.session, Kind::Resumed { why: "socket_lost" });
+            }
+            side.stage = Stage::Binding { resumed: true, alone: true };
+            link::start(hub, cell, side, None);
+            true
+        }
+        Stage::Binding { alone, .. } => alone,
+        Stage::Resting | Stage::Open | Stage::Settling { .. } | Stage::Ending { .. } => false,
+    }
+}
+
+/// Looks whether the app's socket is alive: asks an app that is silent, and gives up a socket that has been silent
+/// for three heartbeats. Once a tick.
+pub fn beat(hub: &Hub, cell: &Cell, inner: &Inner, now_s: u32, heartbeat_s: u32) {
+    let Some(side) = &inner.app else { return };
+    let (Stage::Open, Some(line)) = (&side.stage, &side.line) else { return };
+    match line.pulse().beat(now_s, heartbeat_s) {
+        Beat::Sound => {}
+        Beat::Ask => line.ping(),
+        Beat::Dead => {
+            troubles::tell(hub, AppTrouble::Silent, cell.id, &format_args!("{heartbeat_s} s each"));
+            line.lock().shut();
+        }
+    }
+    if !line.lock().is_clean() {
+        side.bell.ring();
+    }
 }
 
 /// The session ended or is elsewhere: the app's socket is closed, and an end is told.
@@ -154,8 +206,8 @@ pub fn unbind(hub: &Arc<Hub>, _cell: &Arc<Cell>, inner: &mut Inner) {
     // What was put already is not said twice.
     rest.drain(..(batch.end.saturating_sub(rest_from) as usize).min(rest.len()));
     let farewell = Farewell { code, reason, rest, events: events.into_waiting() };
-    if stage == Stage::Resting {
-        if !farewell.events.is_empty() {
+    if matches!(stage, Stage::Resting | Stage::Away) {
+        if !farewell.events.is_empty() || !farewell.rest.is_empty() {
             tokio::spawn(words::last_words(hub.clone(), subject, farewell, None));
         }
         return;
@@ -192,8 +244,8 @@ pub fn settle(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner) -> bool {
         }
         // It thawed and froze again before the app was done: what runs is as good for this freeze.
         Stage::Settling { then: next, .. } => *next = then,
-        // The app is done already. What its client has not got moves.
-        Stage::Ending { .. } => return false,
+        // The app is done already, or away. What its client has not got moves.
+        Stage::Ending { .. } | Stage::Away => return false,
     }
     side.bell.ring();
     true

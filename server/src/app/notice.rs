@@ -63,11 +63,11 @@ fn notify(hub: &Arc<Hub>, cell: &Arc<Cell>, kind: &Kind) {
     match side.stage {
         Stage::Resting => {
             side.events.push(session, kind.clone());
-            side.stage = Stage::Binding { resumed: true };
+            side.stage = Stage::Binding { resumed: true, alone: false };
             link::start(hub, cell, side, None);
         }
         Stage::Binding { .. } | Stage::Open => side.events.push(session, kind.clone()),
-        Stage::Settling { .. } | Stage::Ending { .. } => return,
+        Stage::Settling { .. } | Stage::Ending { .. } | Stage::Away => return,
     }
     side.bell.ring();
 }

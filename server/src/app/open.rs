@@ -1,17 +1,19 @@
 //! A new session and the app: `opened` (or `reset`) first, then the socket, and only then the welcome.
 
 use super::dial::{self, DialError};
-use super::events::{self, Answer, Event, Kind, Queue, Subject};
+use super::events::{self, Answer as Answered, Event, Kind, Queue, Subject};
 use super::link;
 use super::side::{Batch, Bell, Farewell, Side, Stage};
 use super::socket::AppSocket;
-use super::words;
+use super::{troubles, words};
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
 use crate::message::Message;
+use crate::telemetry::AppTrouble;
 use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_protocol::app::{Answer, GiveUp, Next, Redials};
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::session::record::Record;
 use tokio::time::Instant;
@@ -48,21 +50,56 @@ pub enum AppError {
     /// The event was refused.
     #[error("the app answered {0} to the event of a new session")]
     EventRefused(StatusCode),
-    /// The client's path cannot be asked for.
-    #[error("the app cannot be asked for this path: {0}")]
-    Path(String),
     /// No socket.
     #[error(transparent)]
     Dial(#[from] DialError),
 }
 
 impl AppError {
-    /// Whether the app looked at this session and will not have it, so that its client need not come back.
-    pub fn is_final(&self) -> bool {
+    fn answer(&self) -> Answer {
         match self {
-            Self::Event(_) => false,
-            Self::EventRefused(_) | Self::Path(_) => true,
-            Self::Dial(error) => error.is_final(),
+            Self::Event(_) => Answer::None,
+            Self::EventRefused(status) => Answer::Status(status.as_u16()),
+            Self::Dial(error) => error.answer(),
+        }
+    }
+}
+
+/// The app did not take a new session, and what its client is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unopened {
+    /// Why.
+    pub why: AppError,
+    /// Refused for good, or when to come back.
+    pub give_up: GiveUp,
+}
+
+/// The tries of one opening.
+struct Tries<'a> {
+    hub: &'a Hub,
+    redials: Redials,
+    until: Instant,
+}
+
+impl<'a> Tries<'a> {
+    fn begin(hub: &'a Hub) -> Self {
+        let until = Instant::now() + Duration::from_millis(OPEN_MS);
+        Self { hub, redials: Redials::begin(hub.now()), until }
+    }
+
+    /// Rests before the next try, if there is to be one.
+    async fn failed(&mut self, why: AppError) -> Result<(), Unopened> {
+        let hub = self.hub;
+        let mut limits = link::redial_limits(hub);
+        limits.within_ms = limits.within_ms.min(OPEN_MS);
+        let chance = hub.random() as u64;
+        match self.redials.failed(hub.now(), why.answer(), &hub.config.app_finals, limits, chance) {
+            Next::Again(at) => {
+                tokio::time::sleep(Duration::from_millis(at.since(hub.now()))).await;
+                Ok(())
+            }
+            Next::GiveUp(give_up) => Err(Unopened { why, give_up }),
         }
     }
 }
@@ -71,17 +108,34 @@ impl AppError {
 /// the client's. `None`: there is no app to ask.
 ///
 /// # Errors
-/// See [`AppError`]. An app that was told `opened` is told `ended` then.
+/// See [`Unopened`]; it is counted and told in the log here. An app that was told `opened` is told `ended` then.
 pub async fn open(
     hub: &Arc<Hub>,
     id: SessionId,
     record: &mut Record<Message>,
     opening: Opening,
-) -> Result<Option<Opened>, AppError> {
+) -> Result<Option<Opened>, Unopened> {
+    let opened = opened(hub, id, record, opening).await;
+    if let Err(Unopened { why, give_up }) = &opened {
+        let trouble = match give_up {
+            GiveUp::Refused => AppTrouble::Refused,
+            GiveUp::Away { .. } => AppTrouble::Away,
+        };
+        troubles::tell(hub, trouble, id, why);
+    }
+    opened
+}
+
+async fn opened(
+    hub: &Arc<Hub>,
+    id: SessionId,
+    record: &mut Record<Message>,
+    opening: Opening,
+) -> Result<Option<Opened>, Unopened> {
     if hub.config.app.is_none() && hub.config.app_events.is_none() {
         return Ok(None);
     }
-    let until = Instant::now() + Duration::from_millis(OPEN_MS);
+    let mut tries = Tries::begin(hub);
     let subject = Subject::of(id, record);
     if hub.config.app_events.is_some() {
         record.app_events += 1;
@@ -89,12 +143,12 @@ pub async fn open(
             Opening::New => Kind::Opened,
             Opening::Reset { replaces, why } => Kind::Reset { replaces, why },
         };
-        tell(hub, &subject, &Event { n: record.app_events, kind }, &record.state, until).await?;
+        tell(&mut tries, &subject, &Event { n: record.app_events, kind }, &record.state).await?;
     }
     if hub.config.app.is_none() {
         return Ok(Some(Opened { socket: None }));
     }
-    match knock(hub, id, record, until).await {
+    match knock(&mut tries, id, record).await {
         Ok(dialled) => {
             record.profile_mut().protocol = dialled.protocol;
             Ok(Some(Opened { socket: Some(dialled.socket) }))
@@ -111,46 +165,38 @@ pub async fn open(
     }
 }
 
-async fn tell(hub: &Hub, subject: &Subject, event: &Event, state: &[u8], until: Instant) -> Result<(), AppError> {
+async fn tell(tries: &mut Tries<'_>, subject: &Subject, event: &Event, state: &[u8]) -> Result<(), Unopened> {
+    let (hub, until) = (tries.hub, tries.until);
     let body = events::body(hub.id, subject, event, state);
-    let mut tries = 0;
     loop {
         let posting = async {
             let _turn = hub.app.posts.acquire().await;
             events::post(hub, body.clone(), false).await
         };
-        match tokio::time::timeout_at(until, posting).await {
-            Ok(Answer::Taken(_)) => return Ok(()),
-            Ok(Answer::Refused(status)) => return Err(AppError::EventRefused(status)),
-            Ok(Answer::Failed(why)) => rest(hub, &mut tries, until).await.map_err(|()| AppError::Event(why))?,
-            Err(_) => return Err(AppError::Event("no answer".into())),
-        }
+        let why = match tokio::time::timeout_at(until, posting).await {
+            Ok(Answered::Taken(_)) => return Ok(()),
+            Ok(Answered::Refused(status)) => AppError::EventRefused(status),
+            Ok(Answered::Failed(why)) => AppError::Event(why),
+            Err(_) => AppError::Event("no answer".into()),
+        };
+        tries.failed(why).await?;
     }
 }
 
-async fn knock(hub: &Hub, id: SessionId, record: &Record<Message>, until: Instant) -> Result<dial::Dialled, AppError> {
-    let Some(app) = &hub.config.app else { return Err(DialError::Unreachable("no --app is set".into()).into()) };
-    let mut tries = 0;
+async fn knock(tries: &mut Tries<'_>, id: SessionId, record: &Record<Message>) -> Result<dial::Dialled, Unopened> {
+    let (hub, until) = (tries.hub, tries.until);
     loop {
-        let request = dial::request(hub, app, id, record, false).map_err(|error| AppError::Path(error.to_string()))?;
-        match tokio::time::timeout_at(until, dial::dial(hub, request)).await {
+        let dialling = async {
+            let app = hub.config.app.as_ref().ok_or_else(|| DialError::Unreachable("no --app is set".into()))?;
+            dial::dial(hub, dial::request(hub, app, id, record, false)?).await
+        };
+        let why = match tokio::time::timeout_at(until, dialling).await {
             Ok(Ok(dialled)) => return Ok(dialled),
-            Ok(Err(error)) if error.is_final() => return Err(error.into()),
-            Ok(Err(error)) => rest(hub, &mut tries, until).await.map_err(|()| error)?,
-            Err(_) => return Err(DialError::Late(OPEN_MS).into()),
-        }
+            Ok(Err(error)) => error,
+            Err(_) => DialError::Late(OPEN_MS),
+        };
+        tries.failed(why.into()).await?;
     }
-}
-
-/// Rests before the next try; `Err` if there is no time for one.
-async fn rest(hub: &Hub, tries: &mut u32, until: Instant) -> Result<(), ()> {
-    let at = Instant::now() + words::backoff(hub, *tries);
-    *tries += 1;
-    if at >= until {
-        return Err(());
-    }
-    tokio::time::sleep_until(at).await;
-    Ok(())
 }
 
 /// Makes what [`open`] opened the session's; under its cell's lock.

@@ -2,15 +2,17 @@
 
 use super::dial;
 use super::events::Kind;
-use super::link::{self, Work};
+use super::link::{self, Closing, Work};
 use super::side::{Batch, Stage, Then};
 use super::socket::on_the_wire;
 use crate::hub::act;
 use crate::hub::cell::Inner;
 use crate::hub::conn::{self, Order};
 use std::time::Duration;
+use tidegate_protocol::app::{Finish, Finished, Quiet, Redials};
 use tidegate_protocol::close;
 use tidegate_protocol::frame::ServerFrame;
+use tidegate_protocol::position::Millis;
 use tidegate_protocol::session::{Event, Left, Link, State};
 use tokio::time::Instant;
 
@@ -41,14 +43,14 @@ impl Work {
         let mut inner = cell.lock();
         let Some((side, _)) = self.mine(&mut inner) else { return Turn::Leave };
         let stage = side.stage.clone();
-        if matches!(stage, Stage::Resting) {
+        if matches!(stage, Stage::Resting | Stage::Away) {
             return Turn::Done;
         }
         self.post_next(side);
         self.may_read = self.held.is_none() && !side.events.is_full(&self.hub);
         match stage {
-            Stage::Resting => Turn::Done,
-            Stage::Binding { resumed } => self.plan_binding(&mut inner, resumed),
+            Stage::Resting | Stage::Away => Turn::Done,
+            Stage::Binding { resumed, .. } => self.plan_binding(&mut inner, resumed),
             Stage::Open => self.plan_open(&mut inner),
             Stage::Settling { until, put_off, then } => self.plan_settling(&mut inner, until, put_off, then),
             Stage::Ending { code, reason } => self.plan_ending(&mut inner, code, reason),
@@ -64,8 +66,17 @@ impl Work {
             }
             return Turn::wait([self.posts.until()]);
         };
+        let (now, limits) = (self.hub.now(), link::redial_limits(&self.hub));
+        let over_at = self.redials.over_at(limits);
+        if over_at.is_some_and(|at| at <= now)
+            && let Some(give_up) = self.redials.late(now, limits, self.hub.random() as u64)
+        {
+            self.give_up(inner, give_up, &"it does not answer");
+            return Turn::Again;
+        }
+        let rests_until = self.redials.not_before().filter(|at| *at > now);
         // The state is told before the socket is there to be confused about it.
-        if self.dial.is_none() && !side.events.owes_resumed() && self.dials.until().is_none() {
+        if self.dial.is_none() && !side.events.owes_resumed() && rests_until.is_none() {
             let Some(record) = session.record() else { return Turn::wait([None]) };
             match dial::request(&self.hub, app, self.cell.id, record, resumed) {
                 Ok(request) => {
@@ -73,12 +84,17 @@ impl Work {
                     self.dial = Some(Box::pin(async move { dial::dial(&hub, request).await }));
                 }
                 Err(error) => {
-                    tracing::error!(session = %self.cell.id, %error, "the app cannot be asked for this session's path");
-                    self.dials.after_failure(&self.hub);
+                    self.on_failed(inner, error.answer(), &error);
+                    return Turn::Again;
                 }
             }
         }
-        Turn::wait([self.posts.until(), self.dials.until()])
+        Turn::wait([self.posts.until(), self.instant(rests_until), self.instant(over_at)])
+    }
+
+    /// A moment of the hub's clock as one to wait for.
+    fn instant(&self, at: Option<Millis>) -> Option<Instant> {
+        at.map(|at| Instant::now() + Duration::from_millis(at.since(self.hub.now())))
     }
 
     fn plan_open(&mut self, inner: &mut Inner) -> Turn {
@@ -119,17 +135,67 @@ impl Work {
             if !done {
                 tracing::warn!(session = %self.cell.id, "the app did not finish in time: its session moves with the state it had");
             }
-            return self.finish_settling(inner, then);
+            return self.finish_settling(inner, then, done);
         }
-        if let (Some(socket), false, 0) = (&mut self.socket, self.closing, side.batch.messages) {
-            self.closing = true;
+        let close_at = self.close_at(inner, until);
+        if let (Some(socket), Some(at)) = (&mut self.socket, close_at)
+            && at <= self.hub.now()
+        {
             socket.put_close(close::Close::Restart.code(), "moving");
+            let quiet = self.quiet().was_quiet(self.hub.now(), inner.active_at);
+            self.closing = Closing::Put { quiet };
+            let until = now + Duration::from_millis(self.hub.config.limits.app_moving_ms);
+            let Some((side, _)) = self.mine(inner) else { return Turn::Leave };
+            side.stage = Stage::Settling { until, put_off, then };
+            return Turn::Again;
         }
-        Turn::wait([Some(until), self.posts.until()])
+        Turn::wait([Some(until), self.instant(close_at), self.posts.until()])
     }
 
-    fn finish_settling(&mut self, inner: &mut Inner, then: Then) -> Turn {
+    fn quiet(&self) -> Quiet {
+        let limits = &self.hub.config.limits;
+        Quiet { quiet_ms: limits.app_quiet_ms, wait_ms: limits.app_quiet_wait_ms, moving_ms: limits.app_moving_ms }
+    }
+
+    /// When the hub's Close goes to the app; none: not now, or it went already.
+    fn close_at(&self, inner: &Inner, until: Instant) -> Option<Millis> {
+        let asked_at = match self.closing {
+            Closing::Not => None,
+            Closing::Asked { at } => Some(at),
+            Closing::Put { .. } => return None,
+        };
+        let side = inner.app.as_ref()?;
+        if self.socket.is_none() || side.batch.messages > 0 {
+            return None;
+        }
+        let finish = if self.hub.config.app_events.is_some() {
+            Finish::Asked { at: asked_at, answered: !side.events.owes_moving() }
+        } else {
+            let (now, left) = (self.hub.now(), until.saturating_duration_since(Instant::now()));
+            let gone_ms = self.hub.config.limits.app_moving_ms.saturating_sub(left.as_millis() as u64);
+            Finish::Unasked { at: Millis(now.0.saturating_sub(gone_ms)) }
+        };
+        self.quiet().close_at(finish, inner.active_at)
+    }
+
+    /// How the app finished, as far as it is known.
+    fn finished(&self, in_time: bool) -> Option<Finished> {
+        match (in_time, self.hub.config.app_events.is_some(), self.closing) {
+            (false, _, _) | (true, false, Closing::Put { quiet: false }) => Some(Finished::Cut),
+            (true, true, _) => Some(Finished::Said),
+            (true, false, Closing::Put { quiet: true }) => Some(Finished::Assumed),
+            // It had no socket, or closed it by itself.
+            (true, false, Closing::Not | Closing::Asked { .. }) => None,
+        }
+    }
+
+    fn finish_settling(&mut self, inner: &mut Inner, then: Then, in_time: bool) -> Turn {
         self.socket = None;
+        let finished = self.finished(in_time);
+        self.closing = Closing::Not;
+        if let Some(moving) = &mut inner.moving {
+            moving.app = finished;
+        }
         let Some((side, session)) = self.mine(inner) else { return Turn::Leave };
         (side.line, side.batch) = (None, Batch::default());
         side.events.drop_steps();
@@ -146,7 +212,8 @@ impl Work {
                 if resumed && self.hub.config.app_events.is_some() {
                     side.events.push(session, Kind::Resumed { why: "bound" });
                 }
-                side.stage = Stage::Binding { resumed };
+                side.stage = Stage::Binding { resumed, alone: false };
+                self.redials = Redials::begin(self.hub.now());
                 Turn::Again
             }
         }
@@ -168,13 +235,18 @@ impl Work {
             // Its client comes back for the rest, or the session's time runs out.
             return Turn::wait([self.posts.until()]);
         }
+        self.end(inner, code, &reason);
+        Turn::Leave
+    }
+
+    /// The session is over by the app's doing.
+    pub(super) fn end(&mut self, inner: &mut Inner, code: u16, reason: &str) {
         if let Some(conn) = &inner.conn {
-            conn.send(&ServerFrame::Bye { code, reason: reason.clone() });
-            conn.order(Order::Close(on_the_wire(code), close::reason(&reason).to_owned().into()));
+            conn.send(&ServerFrame::Bye { code, reason: reason.to_owned() });
+            conn.order(Order::Close(on_the_wire(code), close::reason(reason).to_owned().into()));
         }
         let mut out = Vec::new();
         inner.session.handle(Event::End(Left::Ended), &mut out);
         act::carry_out(&self.hub, &self.cell, inner, out, None);
-        Turn::Leave
     }
 }

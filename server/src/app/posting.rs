@@ -1,13 +1,14 @@
 //! The link's way with events: one post at a time, in order, each when its turn among all sessions comes.
 
 use super::events::{self, Answer, Event, Kind};
-use super::link::{Doing, Work};
+use super::link::{Closing, Doing, Work};
 use super::side::{Side, Stage};
 use super::words::{EVENT_TRIES, Rest};
 use crate::fault::{self, Step};
 use crate::hub::calls;
 use crate::hub::cell::Inner;
 use std::time::Duration;
+use tidegate_protocol::app::Answer as Said;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -47,6 +48,9 @@ impl Work {
             // The time is the app's: what it took to get here is not counted against it.
             *until = Instant::now() + Duration::from_millis(self.hub.config.limits.app_moving_ms);
         }
+        if moving && self.closing == Closing::Not {
+            self.closing = Closing::Asked { at: self.hub.now() };
+        }
         let state = match event.kind {
             Kind::Resumed { .. } => session.record().map(|record| record.state.clone()).unwrap_or_default(),
             _ => Vec::new(),
@@ -73,9 +77,17 @@ impl Work {
                 self.posts.after_failure(&self.hub);
                 let waited_for = matches!(event.kind, Kind::Resumed { .. } | Kind::Moving);
                 if waited_for || self.posts.tries < EVENT_TRIES {
-                    return tracing::debug!(session = %id, why, ?event, tries = self.posts.tries, "an event could not be posted");
+                    tracing::debug!(session = %id, why, ?event, tries = self.posts.tries, "an event could not be posted");
+                    if matches!(event.kind, Kind::Resumed { .. }) && self.hub.config.app.is_some() {
+                        self.on_failed(inner, Said::None, &why);
+                    }
+                    return;
                 }
                 tracing::error!(session = %id, why, ?event, "the app took this event in none of {EVENT_TRIES} tries: it is given up");
+            }
+            Answer::Refused(status) if matches!(event.kind, Kind::Resumed { .. }) && self.hub.config.app.is_some() => {
+                let why = format!("it answered {status} to `resumed`");
+                return self.on_failed(inner, Said::Status(status.as_u16()), &why);
             }
             Answer::Refused(status) => tracing::warn!(session = %id, %status, ?event, "the app refused an event"),
             // An app that answers everything with an empty 200 has no state to give, and keeps what was put.

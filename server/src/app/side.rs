@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// Where the link is. The task exists in every stage but `Resting`.
+/// Where the link is. The task exists in every stage but `Resting` and `Away`.
 ///
 /// ```text
 ///   Resting ── bind, something to post ──► Binding ◄── the app's socket broke ──┐
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 ///      │                                       ▼                                ▼                                    │ client has all
 ///      └──── closed and answered, or late ── Settling ◄─────────────────────────┘                                    ▼ of it: End
 ///                                              └── the same, and bound again meanwhile ──► Binding
+///   Binding ── dialled in vain for too long ──► Away ── its client asks again ──► Binding (alone)
+///   Binding ── refused for good ──► Ending      Open ── what cannot be passed on ──► Ending
 ///   any ── unbind ──► the side is gone; the task says its last words and ends
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +30,11 @@ pub(super) enum Stage {
     Binding {
         /// What the app is told in `Tidegate-Resumed`.
         resumed: bool,
+        /// Its client was sent away because the app was: it is not let in before the app is back.
+        alone: bool,
     },
+    /// The app was given up, and the client sent away. No socket, no task.
+    Away,
     /// Relays.
     Open,
     /// The app finishes: no further message is written, the last ones are read, the state is asked for.

@@ -1,7 +1,9 @@
 //! One WebSocket to the app. The link's task reads it and waits for it; frames are put into it by whoever
 //! has some (`relay`), so that an app that writes while it does not read cannot lock up with us.
 
+use super::pulse::Pulse;
 use crate::message::Message;
+use crate::public::dropping::drop_rest;
 use crate::public::stream::Stream;
 use crate::ws::{self, Event, ReadError, Reader, Role, Socket, frame, fresh_mask};
 use std::future::poll_fn;
@@ -14,6 +16,9 @@ use tidegate_protocol::close;
 /// What a frame costs beside the message in it.
 const FRAME_ROOM_BYTES: usize = 16;
 
+/// What the hub's own pings carry; their pongs stay here.
+const PING: &[u8] = b"tidegate";
+
 /// What happened at the socket.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -25,15 +30,42 @@ pub(super) enum Step {
     Closed(Option<(u16, String)>),
     /// It broke, or ended without a close.
     Lost,
+    /// The app said what cannot be passed on; nothing after it can be read.
+    Broken(ReadError),
 }
 
 /// The way to the app's socket for those who write into it: below the cell's lock in the order of locks.
 #[derive(Clone, Debug)]
-pub(super) struct Line(Arc<Mutex<Socket>>);
+pub(super) struct Line(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: Mutex<Socket>,
+    pulse: Pulse,
+}
 
 impl Line {
+    fn new(stream: Stream) -> Self {
+        Self(Arc::new(Shared { socket: Mutex::new(Socket::new(stream)), pulse: Pulse::default() }))
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Socket> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.0.pulse
+    }
+
+    /// Asks the app for a sign of life. Nothing is asked while it has not taken what was said before.
+    pub(super) fn ping(&self) {
+        let mut socket = self.lock();
+        if socket.is_clean() {
+            ws::with_scratch(|batch| {
+                frame::masked_ping(batch, PING, fresh_mask());
+                socket.put(batch);
+            });
+        }
     }
 }
 
@@ -48,7 +80,7 @@ pub(super) struct AppSocket {
 impl AppSocket {
     /// A socket on a stream whose handshake is done; `early` is what came right behind it.
     pub(super) fn new(stream: Stream, early: Vec<u8>) -> Self {
-        let line = Line(Arc::new(Mutex::new(Socket::new(stream))));
+        let line = Line::new(stream);
         Self { line, reader: Reader::new(Role::Client, early), said_close: false }
     }
 
@@ -72,30 +104,43 @@ impl AppSocket {
     }
 
     /// Waits for the next thing to happen. What the app says is shown to `hear`, until it wants no more.
-    /// The longest message is `message_bytes` long.
+    /// The longest message is `message_bytes` long. Any byte that comes or goes is a sign of life.
     pub(super) fn poll_step(
         &mut self,
         cx: &mut Context<'_>,
         may_read: bool,
         message_bytes: usize,
+        now_s: &dyn Fn() -> u32,
         hear: &mut dyn FnMut(Message) -> bool,
     ) -> Poll<Step> {
         {
             let mut socket = self.line.lock();
-            if socket.is_dirty() && matches!(socket.poll_flush(cx), Poll::Ready(Ok(()))) {
-                return Poll::Ready(Step::Written);
+            if socket.is_dirty() {
+                let waited = socket.waiting_bytes();
+                let flushed = socket.poll_flush(cx);
+                if socket.waiting_bytes() < waited {
+                    self.line.pulse().hear(now_s());
+                }
+                if matches!(flushed, Poll::Ready(Ok(()))) {
+                    return Poll::Ready(Step::Written);
+                }
             }
         }
         if !may_read {
+            self.line.pulse().pause();
             return Poll::Pending;
         }
+        self.line.pulse().resume(now_s);
         ws::with_read_buffer(|buffer| {
             let mut bytes = 0;
             if !self.reader.was_stopped() {
                 let Poll::Ready(read) = self.line.lock().poll_read(cx, buffer) else { return Poll::Pending };
                 match read {
                     Ok(0) => return Poll::Ready(Step::Lost),
-                    Ok(read) => bytes = read,
+                    Ok(read) => {
+                        bytes = read;
+                        self.line.pulse().hear(now_s());
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "the app's socket broke");
                         return Poll::Ready(Step::Lost);
@@ -132,16 +177,19 @@ impl AppSocket {
                 self.close(with.as_ref().map(|(code, reason)| (*code, reason.as_str())));
                 Step::Closed(with)
             }
-            Err(error) => {
-                told(&error);
-                Step::Lost
-            }
+            Err(error) => Step::Broken(error),
         }
     }
 
     /// Takes leave: writes `rest` and a close (none: the app closed first), reads to the end, and gives up
-    /// after `within_ms`.
-    pub(super) async fn part(mut self, rest: Vec<Message>, with: Option<(u16, String)>, within_ms: u64) {
+    /// after `within_ms`. What the app says meanwhile counts no more, at most `message_bytes` at a time.
+    pub(super) async fn part(
+        mut self,
+        rest: Vec<Message>,
+        with: Option<(u16, String)>,
+        within_ms: u64,
+        message_bytes: usize,
+    ) {
         let parting = async {
             for message in rest {
                 ws::with_scratch(|batch| {
@@ -156,10 +204,25 @@ impl AppSocket {
                 self.put_close(code, &reason);
             }
             // Reading lets the close through, both ways.
-            while self.flush().await.is_ok() && self.read_on().await {}
+            while self.flush().await.is_ok() && self.read_on(message_bytes).await {}
         };
         // An app that does not answer its close loses the socket.
         drop(tokio::time::timeout(Duration::from_millis(within_ms), parting).await);
+    }
+
+    /// Closes on an app that cannot be read any more. What it still sends is dropped, else the kernel would reset
+    /// the connection, and the reset could overtake the close.
+    pub(super) async fn refuse(mut self, code: u16, reason: String, within_ms: u64) {
+        let refusing = async {
+            self.put_close(code, &reason);
+            if self.flush().await.is_ok() {
+                let stream = self.line.lock().take();
+                if let Some(mut stream) = stream {
+                    drop_rest(&mut stream).await;
+                }
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_millis(within_ms), refusing).await);
     }
 
     async fn flush(&self) -> std::io::Result<()> {
@@ -167,17 +230,12 @@ impl AppSocket {
     }
 
     /// Reads once; what is said counts no more. False: it is over.
-    async fn read_on(&mut self) -> bool {
-        let step = poll_fn(|cx| {
-            let bytes_max = tidegate_protocol::frame::FRAME_BYTES_MAX;
-            self.poll_step(cx, true, bytes_max, &mut |_| true)
-        })
-        .await;
-        match step {
+    async fn read_on(&mut self, message_bytes: usize) -> bool {
+        match poll_fn(|cx| self.poll_step(cx, true, message_bytes, &|| 0, &mut |_| true)).await {
             Step::Written | Step::Read => true,
             // Its end of the stream comes next.
             Step::Closed(_) => true,
-            Step::Lost => false,
+            Step::Lost | Step::Broken(_) => false,
         }
     }
 }
@@ -186,16 +244,6 @@ impl Drop for AppSocket {
     fn drop(&mut self) {
         // The cell may still know the way to it.
         self.line.lock().shut();
-    }
-}
-
-/// An app that says more than the hub may carry is a matter of settings.
-fn told(error: &ReadError) {
-    match error {
-        ReadError::TooLong { .. } => {
-            tracing::warn!(%error, "the app sent a message above --limit-message-bytes: its socket is dropped")
-        }
-        ReadError::Protocol(_) | ReadError::Utf8 => tracing::debug!(%error, "the app's socket broke"),
     }
 }
 

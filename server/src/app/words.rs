@@ -3,7 +3,9 @@
 use super::events::{self, Answer, Event, Subject};
 use super::side::Farewell;
 use super::socket::AppSocket;
+use super::troubles;
 use crate::hub::Hub;
+use crate::telemetry::AppTrouble;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,9 +50,13 @@ impl Rest {
 pub(super) async fn last_words(hub: Arc<Hub>, subject: Arc<Subject>, farewell: Farewell, socket: Option<AppSocket>) {
     let Farewell { code, reason, rest, events } = farewell;
     match socket {
-        Some(socket) => socket.part(rest, Some((code, reason)), hub.config.limits.close_ms).await,
+        Some(socket) => {
+            let limits = &hub.config.limits;
+            socket.part(rest, Some((code, reason)), limits.close_ms, limits.message_bytes as usize).await;
+        }
         None if !rest.is_empty() => {
-            tracing::debug!(session = %subject.session, messages = rest.len(), "the app was away: what its client said last is dropped");
+            let messages = format_args!("{} messages", rest.len()).to_string();
+            troubles::tell(&hub, AppTrouble::Missed, subject.session, &messages);
         }
         None => {}
     }

@@ -166,6 +166,10 @@ layered_args! {
         /// Where the app takes events, by HTTP POST
         #[arg(long, value_name = "URL", value_parser = value::http_url, help_heading = "App")]
         app_events: Option<Uri>,
+        /// HTTP status by which the app refuses a client for good, answering a dial or an event; repeatable;
+        /// any other but success is tried again; `none`: all are [default: 400, 401, 410]
+        #[arg(long, value_name = "STATUS", value_parser = value::final_status, help_heading = "App")]
+        app_final_status: Vec<u16>,
 
         /// What clients must show [default: none]
         #[arg(long, value_enum, value_name = "MODE", help_heading = "Clients")]

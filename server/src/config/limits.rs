@@ -65,7 +65,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 limits! {
-    /// Largest app message either way; a larger one from a client closes its connection with 1009, a larger publish is refused
+    /// Largest app message either way; a larger one from a client closes its connection with 1009, one from the app ends its session with 1012 `app error`, a larger publish is refused
     "limit-message-bytes", size_bytes, message_bytes = MIB, "1MiB", 1..=64 * MIB;
     /// App messages a session may hold that its client has not acked; beyond it the app's socket is not read, and a publish to the session is refused
     "limit-unacked-messages", count, unacked_messages = 1024, "1024", 1..=1_000_000;
@@ -121,7 +121,7 @@ limits! {
     "limit-header-time", duration_ms, header_ms = 5_000, "5s", 100..=60_000;
     /// Time from the upgrade to the client's hello; then the connection is closed
     "limit-hello-time", duration_ms, hello_ms = 5_000, "5s", 100..=60_000;
-    /// Silence after which the hub sends a ping; three in a row without an answer close the connection
+    /// Silence after which the hub sends a ping, to clients and to apps; three in a row without an answer close the connection, and an app is dialled again after three heartbeats without a byte
     "limit-heartbeat", duration_ms, heartbeat_ms = 25_000, "25s", 500..=3_600_000;
     /// Longest time that a taken message waits for its ack
     "limit-ack-time", duration_ms, ack_ms = 200, "200ms", 1..=10_000;
@@ -129,8 +129,16 @@ limits! {
     "limit-ack-messages", count, ack_messages = 32, "32", 1..=100_000;
     /// Time for a connection to take its last words and close
     "limit-close-time", duration_ms, close_ms = 2_000, "2s", 100..=60_000;
-    /// Time in which the app must answer `moving`; then its session moves with the state it had
+    /// Time in which the app must answer `moving` and close its socket; then its session moves with the state it had
     "limit-app-moving-time", duration_ms, app_moving_ms = 1_000, "1s", 10..=60_000;
+    /// Before a session moves its app's socket is closed after so long without a message either way; 0: at once
+    "limit-app-quiet", duration_ms, app_quiet_ms = 50, "50ms", 0..=60_000;
+    /// Longest wait for such a quiet moment, and never longer than --limit-app-moving-time; then it is closed all the same
+    "limit-app-quiet-wait", duration_ms, app_quiet_wait_ms = 1_000, "1s", 0..=60_000;
+    /// Failed dials of the app in a row (also those whose socket ends within 5 s) after which a session's client is sent away with 1013 and a slot, and a newcomer told to retry
+    "limit-app-redials", count, app_redials = 8, "8", 1..=1_000;
+    /// Time without the app after which the same happens
+    "limit-app-redial-time", duration_ms, app_redial_ms = 30_000, "30s", 100..=3_600_000;
     /// Time for one dial of the app
     "limit-app-dial-time", duration_ms, app_dial_ms = 5_000, "5s", 10..=60_000;
     /// Time for one post of an app event; then it is tried again

@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate_output::{Stream, last_words};
+use tidegate_protocol::app::FinalAnswers;
 
 /// How long what a process says before its end may take to be read; then it ends all the same.
 pub const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub struct Config {
     pub app: Option<Uri>,
     /// Where the app takes events by HTTP POST.
     pub app_events: Option<Uri>,
+    /// Which of its answers refuse a client for good.
+    pub app_finals: FinalAnswers,
     /// How a client reaches this very hub (`ws` or `wss`). Port 0 stands for the port that was bound.
     pub public_url: Option<Uri>,
     /// Private base URLs of other hubs; a DNS name stands for all its addresses.

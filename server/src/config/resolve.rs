@@ -4,6 +4,7 @@ use super::args::{AuthMode, ServeArgs};
 use super::{AuthConfig, Config, JwtConfig, LogFormat, SettingError, TlsFiles};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use tidegate_protocol::app::FinalAnswers;
 
 /// Defaults of what is not a limit; limits have theirs in `limits.rs`. The help repeats them.
 const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -33,6 +34,10 @@ pub(crate) fn resolve(args: ServeArgs) -> Checked<Config> {
         private,
         app: args.app,
         app_events: args.app_events,
+        app_finals: match args.app_final_status.is_empty() {
+            true => FinalAnswers::default(),
+            false => FinalAnswers::of(args.app_final_status),
+        },
         public_url: args.public_url,
         peers: args.peer,
         peers_file: args.peers_file,

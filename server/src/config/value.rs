@@ -54,6 +54,15 @@ pub(crate) fn count(text: &str) -> Read<u64> {
     text.parse().map_err(|_| "expected a whole number, such as 1024".into())
 }
 
+/// An HTTP status that is a refusal, or `none` (0, which is no status).
+pub(crate) fn final_status(text: &str) -> Read<u16> {
+    match text.parse() {
+        Ok(status @ 300..=599) => Ok(status),
+        _ if text == "none" => Ok(0),
+        _ => Err("expected an HTTP status from 300 to 599, such as 401, or none".into()),
+    }
+}
+
 /// Yes or no, for switches that come from the environment or the file.
 pub(crate) fn switch(text: &str) -> Read<bool> {
     match text {
@@ -142,6 +151,14 @@ mod tests {
         assert_eq!(size_bytes("2MB"), Ok(2_000_000));
         for wrong in ["", "KiB", "1.5MiB", "1mib", "-1", "99999999999GiB"] {
             assert!(size_bytes(wrong).is_err(), "{wrong:?} should be refused");
+        }
+    }
+
+    #[test]
+    fn a_final_status_is_one_that_refuses() {
+        assert_eq!((final_status("403"), final_status("none")), (Ok(403), Ok(0)));
+        for wrong in ["200", "101", "0", "600", "forbidden", ""] {
+            assert!(final_status(wrong).is_err(), "{wrong:?} should be refused");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Carrying out the drain machine's orders on sessions.
 
-use super::dialogue;
+use super::{Driver, dialogue};
 use crate::hub::Hub;
 use crate::hub::cell::Inner;
 use std::sync::Arc;
@@ -67,6 +67,13 @@ fn force(hub: &Arc<Hub>, id: SessionId, slot_in_ms: u64) {
         }
     });
     hub.drain.tell(Event::Forced { id });
+}
+
+/// Once for each handover: what the report says of its app.
+pub(super) fn app_finished(driver: &Driver, id: SessionId, inner: &mut Inner) {
+    if let Some(how) = inner.moving.as_mut().and_then(|moving| moving.app.take()) {
+        driver.tell(Event::AppFinished { id, how });
+    }
 }
 
 /// Compares what the successor served with what was handed to it. None: the session was not given away here.

@@ -103,6 +103,7 @@ impl Driver {
                 self.tell(if blocked { Event::Blocked { id, to, why } } else { Event::Refused { id, to, why } });
             }
             Outcome::Committed => {
+                carry::app_finished(self, id, inner);
                 if let Some(to) = moving.and_then(|moving| moving.to) {
                     let exchange_ms = moving.and_then(|moving| Some(moving.committed_at?.since(moving.sent_at?)));
                     self.tell(Event::Committed { id, to, exchange_ms });
@@ -113,7 +114,10 @@ impl Driver {
                 let resume = moving.and_then(|moving| moving.resume);
                 self.tell(Event::Live { id, to, had_connection, resume });
             }
-            Outcome::Parked => self.tell(Event::Parked { id }),
+            Outcome::Parked => {
+                carry::app_finished(self, id, inner);
+                self.tell(Event::Parked { id });
+            }
             Outcome::ParkFailed => {
                 let why = "it could not be written to the data directory".to_owned();
                 self.tell(Event::ParkFailed { id, why });

@@ -11,6 +11,7 @@ use crate::app;
 use crate::message::Message;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tidegate_protocol::app::Finished;
 use tidegate_protocol::drain::Resume;
 use tidegate_protocol::id::{ConnectionId, DrainId, HubId, SessionId};
 use tidegate_protocol::peer::PeerMessage;
@@ -88,6 +89,8 @@ pub struct Moving {
     pub resume: Option<Resume>,
     /// At the successor: who gave it.
     pub predecessor: Option<HubId>,
+    /// At the predecessor: how its app finished with it, if it had a socket.
+    pub app: Option<Finished>,
 }
 
 impl Moving {
@@ -103,6 +106,7 @@ impl Moving {
             written: None,
             resume: None,
             predecessor: None,
+            app: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use super::Hub;
 use super::calls::CallError;
 use super::parking::Stored;
 use super::timers::Due;
+use crate::app;
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::collections::BTreeMap;
@@ -276,13 +277,17 @@ impl Hub {
             self.claim_or_send_away(session, conn, hello, named);
             return;
         };
-        let (elsewhere, leaving, waits) = {
-            let inner = cell.lock();
+        let (elsewhere, leaving, waits, away) = {
+            let mut inner = cell.lock();
+            let away = matches!(inner.session.state(), State::Serving { .. }) && app::is_away(self, &cell, &mut inner);
             let ordered = inner.drain.is_some_and(|dialogue| dialogue.moved);
             let leaving = if ordered { self.drain.sends_away(self, session) } else { None };
-            (!inner.session.answers_hello(), leaving, matches!(inner.session.state(), State::Copy { .. }))
+            (!inner.session.answers_hello(), leaving, matches!(inner.session.state(), State::Copy { .. }), away)
         };
-        if elsewhere {
+        if away {
+            self.claims.settled(session);
+            self.retry(conn, app::LOOK_AGAIN_MS, app::AWAY);
+        } else if elsewhere {
             self.claim_or_send_away(session, conn, hello, named);
         } else if waits && self.claims.orphaned(self, session, &hello) {
             self.claims.settled(session);

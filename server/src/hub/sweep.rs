@@ -1,6 +1,7 @@
-//! What is looked after once a tick: silent connections, tombstones that nobody reported, and the gauges.
+//! What is looked after once a tick: silent connections and silent apps, tombstones that nobody reported, and the gauges.
 
 use super::Hub;
+use crate::app;
 use std::sync::Arc;
 use tidegate_protocol::session::{Link, State};
 use tokio::time::Duration;
@@ -12,7 +13,7 @@ const LOOKS_PER_HEARTBEAT: u32 = 5;
 /// Gauges are older than this and one tick in no case.
 const TICKS_TO_REST_MAX: u32 = 4;
 
-/// Looks after connections and numbers: asks the silent ones, closes the dead ones. Once a tick, and the more
+/// Looks after connections, apps' sockets and numbers: asks the silent ones, closes the dead ones. Once a tick, and the more
 /// sessions there are the more seldom.
 pub async fn sweep(hub: Arc<Hub>, every: Duration) {
     const MISSED_MAX: u32 = 3;
@@ -35,7 +36,8 @@ pub async fn sweep(hub: Arc<Hub>, every: Duration) {
                 conn.ping();
             }
         }
-        hub.gauge();
+        hub.gauge(now_s, heartbeat_s);
+        app::sum_up(&hub);
         hub.metrics.upkeep();
     }
 }
@@ -46,13 +48,14 @@ fn ticks_to_rest(sessions: usize, heartbeat_s: u32) -> u32 {
 }
 
 impl Hub {
-    fn gauge(self: &Arc<Self>) {
+    fn gauge(self: &Arc<Self>, now_s: u32, heartbeat_s: u32) {
         use crate::telemetry::SessionPhase as Phase;
         let mut counts = [0u64; 4];
         let mut gone = Vec::new();
         let mut unacked_bytes = 0;
         for cell in self.all_cells() {
             let inner = cell.lock();
+            app::beat(self, &cell, &inner, now_s, heartbeat_s);
             unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
             match inner.session.state() {
                 State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,

@@ -24,7 +24,6 @@ use crate::message::Message;
 use crate::telemetry::Rejected;
 use crate::ws::{Reader, Role, Socket};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +33,7 @@ use tidegate_protocol::close::{Close, client_ends_session};
 use tidegate_protocol::id::ResumeToken;
 use tidegate_protocol::position::Offset;
 use tidegate_protocol::session::Event;
+use tidegate_protocol::session::headers::Headers;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -53,7 +53,7 @@ pub struct Request {
     /// Its query.
     pub query: Option<String>,
     /// The headers that the app gets to see.
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     /// A JWT in `Authorization`.
     pub bearer: Option<ResumeToken>,
 }
@@ -171,6 +171,7 @@ impl Worker {
             }
             // Nothing is read either: who does not take what it is told is not listened to.
             Poll::Pending => {
+                self.relay_counted();
                 self.stalled.get_or_insert_with(|| Instant::now() + Duration::from_millis(WRITE_STALL_MS));
                 false
             }
@@ -221,6 +222,14 @@ impl Worker {
         }
     }
 
+    /// What the last read brought is the app's, also if no round follows in which it would be written to it: the
+    /// read brought the end as well, or the client takes nothing more.
+    fn relay_counted(&self) {
+        if let Life::Serving(serving) = &self.life {
+            app::relay(&self.hub, &mut serving.cell.lock());
+        }
+    }
+
     /// The connection's work is over: the session is told, then the client.
     fn part(&mut self, end: End) {
         let cell = match &self.life {
@@ -229,6 +238,7 @@ impl Worker {
                 None
             }
         };
+        self.relay_counted();
         if let (End::Closed(Some((code, reason))), Some(cell)) = (&end, &cell)
             && client_ends_session(*code)
         {

@@ -9,7 +9,7 @@ const DROPPED_BYTES_MAX: u64 = 64 << 20;
 const PIECE_BYTES: usize = 16 << 10;
 
 /// Says that nothing more comes from here, then drops what comes from there, to its end or the bound.
-pub(super) async fn drop_rest(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+pub(crate) async fn drop_rest(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     if stream.shutdown().await.is_err() {
         return;
     }

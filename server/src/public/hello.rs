@@ -13,6 +13,7 @@ use crate::keys::{TokenError, UserTag};
 use crate::message::Message;
 use crate::telemetry::Rejected;
 use std::sync::Arc;
+use tidegate_protocol::app::GiveUp;
 use tidegate_protocol::close::{self, Close};
 use tidegate_protocol::frame::{Hello, ServerFrame};
 use tidegate_protocol::id::SessionId;
@@ -24,8 +25,6 @@ use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 const LANGUAGE_BYTES_MAX: usize = 35;
 /// What a newcomer is told to wait when the hub is full of sessions, in milliseconds.
 const FULL_RETRY_MS: u64 = 2_000;
-/// The app will not have this client (a policy of its own): no other try can help.
-const REFUSED: u16 = 1008;
 
 /// Answers a hello.
 pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: Hello) {
@@ -126,14 +125,14 @@ async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>, op
     let id = SessionId(hub.random());
     let side = match app::open(hub, id, &mut record, opening).await {
         Ok(side) => side,
-        Err(error) if error.is_final() => {
-            tracing::info!(session = %id, %error, "the app refused a new session");
-            conn.order(Order::Close(REFUSED, close::reason(&error.to_string()).to_owned().into()));
-            return;
-        }
-        Err(error) => {
-            tracing::warn!(session = %id, %error, "the app did not take a new session");
-            hub.retry(conn.id, 1_000, "app_unavailable");
+        Err(unopened) => {
+            match unopened.give_up {
+                GiveUp::Refused => {
+                    let why = unopened.to_string();
+                    conn.order(Order::Close(app::REFUSED, close::reason(&why).to_owned().into()));
+                }
+                GiveUp::Away { after_ms } => hub.retry(conn.id, after_ms, app::AWAY),
+            }
             return;
         }
     };
@@ -188,7 +187,7 @@ fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
         // Absent means this path: most sessions of a hub without an app then share one profile.
         path: (request.path != super::CONNECT_PATH).then(|| request.path.as_str().into()),
         query: request.query.as_deref().map(Into::into),
-        headers: request.headers.iter().collect(),
+        headers: request.headers.clone(),
         protocols: hello.protocols,
         protocol: None,
         language: hello.language.map(Into::into),

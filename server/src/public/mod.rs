@@ -3,7 +3,7 @@
 
 mod arriving;
 pub mod connection;
-mod dropping;
+pub(crate) mod dropping;
 pub mod hello;
 mod http;
 mod parting;

@@ -11,12 +11,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tidegate_protocol::app::{PathFault, fault_of_path};
 use tidegate_protocol::control::{Problem, WhenDraining};
 use tidegate_protocol::frame::SUBPROTOCOL;
+use tidegate_protocol::session::headers::Headers;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 type Answer = Response<Full<Bytes>>;
@@ -26,8 +28,9 @@ const RETRY_AFTER_S: &str = "2";
 /// What a client's key decodes to.
 const KEY_BYTES: usize = 16;
 /// Request headers that the app gets to see, and that move with the session.
-const HEADERS_KEPT: [&str; 6] =
-    ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-for", "x-forwarded-proto"];
+const HEADERS_KEPT: [&str; 5] = ["cookie", "origin", "user-agent", "accept-language", "x-forwarded-proto"];
+/// The same, with the address behind it from which the request came.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Answers one request of the public listener.
 pub(super) async fn answer(
@@ -138,6 +141,7 @@ fn misaddressed(request: &Request<Incoming>) -> Option<Answer> {
 /// Why a request does not become a client's connection.
 enum Obstacle {
     Elsewhere,
+    Path(PathFault),
     NoUpgrade,
     Version,
     Key,
@@ -150,6 +154,11 @@ enum Obstacle {
 fn obstacle<B>(hub: &Hub, request: &Request<B>) -> Option<Obstacle> {
     if hub.config.app.is_none() && request.uri().path() != CONNECT_PATH {
         return Some(Obstacle::Elsewhere);
+    }
+    if let Some(app) = &hub.config.app
+        && let Some(fault) = fault_of_path(request.uri().path(), crate::app::is_under_path(app))
+    {
+        return Some(Obstacle::Path(fault));
     }
     let headers = request.headers();
     if request.method() != Method::GET
@@ -183,6 +192,10 @@ fn refusal(hub: &Hub, obstacle: Obstacle) -> Answer {
     match obstacle {
         Obstacle::Elsewhere => {
             refuse(StatusCode::NOT_FOUND, "clients connect to /connect here (with --app, to any path)")
+        }
+        Obstacle::Path(fault) => {
+            count(Rejected::Path);
+            refuse(StatusCode::BAD_REQUEST, fault.sentence())
         }
         Obstacle::NoUpgrade => {
             let sentence = "this is a WebSocket endpoint: send GET with Upgrade: websocket";
@@ -230,9 +243,9 @@ fn origin_allowed(hub: &Hub, headers: &HeaderMap) -> bool {
 /// What of the request belongs to the session. Headers are kept for the app alone, so without one they cost nothing.
 pub(super) fn asked<B>(hub: &Hub, request: &Request<B>, remote: SocketAddr) -> Asked {
     let headers = if hub.config.app.is_some() || hub.config.app_events.is_some() {
-        kept(request, remote)
+        kept(hub, request.headers(), remote)
     } else {
-        BTreeMap::new()
+        Headers::default()
     };
     let bearer =
         request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -244,19 +257,44 @@ pub(super) fn asked<B>(hub: &Hub, request: &Request<B>, remote: SocketAddr) -> A
     }
 }
 
-fn kept<B>(request: &Request<B>, remote: SocketAddr) -> BTreeMap<String, String> {
-    let mut headers: BTreeMap<String, String> = HEADERS_KEPT
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), request.headers().get(*name)?.to_str().ok()?.to_owned())))
-        .collect();
-    let through = headers
-        .get("x-forwarded-for")
-        .map_or_else(|| remote.ip().to_string(), |before| format!("{before}, {}", remote.ip()));
-    headers.insert("x-forwarded-for".into(), through);
-    if let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) {
-        headers.insert("x-forwarded-host".into(), host.to_owned());
+/// All values of each, in their order and as the bytes that they are.
+fn kept(hub: &Hub, headers: &HeaderMap, remote: SocketAddr) -> Headers {
+    for name in headers.keys().map(header::HeaderName::as_str).filter(|name| is_left_out(name)) {
+        crate::app::left_out(hub, name);
     }
-    headers
+    let mut kept: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
+    for name in HEADERS_KEPT {
+        kept.extend(headers.get_all(name).iter().map(|value| (name, Cow::Borrowed(value.as_bytes()))));
+    }
+    let before = headers.get_all(FORWARDED_FOR).iter().map(|value| value.as_bytes().to_vec());
+    let through: Vec<Vec<u8>> = before.chain([remote.ip().to_string().into_bytes()]).collect();
+    kept.push((FORWARDED_FOR, Cow::Owned(through.join(&b", "[..]))));
+    if let Some(host) = headers.get(header::HOST) {
+        kept.push(("x-forwarded-host", Cow::Borrowed(host.as_bytes())));
+    }
+    kept.into_iter().collect()
+}
+
+/// Whether an app might miss it: it does not pass, and is no matter between the client and this hub.
+fn is_left_out(name: &str) -> bool {
+    const OURS: [&str; 14] = [
+        "host",
+        "connection",
+        "upgrade",
+        "keep-alive",
+        "te",
+        "pragma",
+        "cache-control",
+        "accept",
+        "accept-encoding",
+        "dnt",
+        "priority",
+        "origin-agent-cluster",
+        "upgrade-insecure-requests",
+        "content-length",
+    ];
+    let is_known = HEADERS_KEPT.contains(&name) || name == FORWARDED_FOR || OURS.contains(&name);
+    !is_known && !["sec-", "proxy-"].iter().any(|start| name.starts_with(start))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

@@ -84,6 +84,8 @@ label! {
     Rejected = "why" {
         /// The Origin is not allowed.
         Origin = "origin",
+        /// A path that leads out of the app's.
+        Path = "path",
         /// No or no valid JWT.
         Unauthorized = "unauthorized",
         /// No `tidegate.v1` was offered.
@@ -128,6 +130,28 @@ label! {
         Unreachable = "unreachable",
         /// No answer within the time.
         Timeout = "timeout",
+    }
+}
+
+label! {
+    /// What an app did that its clients felt.
+    AppTrouble = "why" {
+        /// A message above the limit.
+        TooLarge = "too_large",
+        /// A frame that breaks the WebSocket protocol.
+        Protocol = "protocol",
+        /// A text that is not UTF-8.
+        Utf8 = "utf8",
+        /// Nothing for three heartbeats: its socket was given up.
+        Silent = "silent",
+        /// Dialled in vain: its client was sent away, and may come back.
+        Away = "away",
+        /// It refused a client for good.
+        Refused = "refused",
+        /// A client's last words came while it could not be reached.
+        Missed = "missed",
+        /// A header of the request could not be sent to it.
+        Header = "header",
     }
 }
 

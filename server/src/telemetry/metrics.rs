@@ -1,7 +1,9 @@
 //! Every metric: name, unit and help in one list, and handles registered once, so that counting is
 //! one atomic step and no lookup. Each hub has a recorder of its own; several may live in one process.
 
-use super::labels::{DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase};
+use super::labels::{
+    AppTrouble, DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase,
+};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::fmt;
@@ -78,6 +80,7 @@ metrics! {
     admission_seconds: Histogram = "tidegate_admission_seconds", Histogram, Seconds, "Time from a client's hello to its welcome; peers that drain pace by it";
     app_dials: ByLabel<Counter, DialResult> = "tidegate_app_dials_total", Counter, Count, "Dials of the app by result";
     app_events: ByLabel<Counter, DialResult> = "tidegate_app_events_total", Counter, Count, "Posts of app events by result";
+    app_troubles: ByLabel<Counter, AppTrouble> = "tidegate_app_troubles_total", Counter, Count, "What apps did that their clients felt, by reason";
     peer_messages: PeerMessages = "tidegate_peer_messages_total", Counter, Count, "Messages to other hubs by kind and result";
     peers: Gauge = "tidegate_peers", Gauge, Count, "Hubs that this one knows and hears";
     peers_failing: ByLabel<Gauge, PeerTrouble> = "tidegate_peers_failing", Gauge, Count, "Hubs that should be there and did not answer the last hello, by reason";
@@ -298,6 +301,7 @@ mod tests {
         check::<Outcome>();
         check::<Rejected>();
         check::<DialResult>();
+        check::<AppTrouble>();
         check::<PeerResult>();
     }
 }

@@ -28,6 +28,12 @@ pub fn ping(batch: &mut Vec<u8>) {
     header(batch, OpCode::Control(Control::Ping), 0, None);
 }
 
+/// Adds a ping as a client sends it.
+pub fn masked_ping(batch: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
+    header(batch, OpCode::Control(Control::Ping), payload.len(), Some(mask));
+    add_masked(batch, payload, mask);
+}
+
 /// Adds the answer to a ping; with a mask if we are the client.
 pub fn pong(batch: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) {
     header(batch, OpCode::Control(Control::Pong), payload.len(), mask);

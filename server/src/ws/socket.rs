@@ -75,6 +75,11 @@ impl Socket {
         self.out == Out::Dirty
     }
 
+    /// How much the kernel has not taken yet, in bytes.
+    pub fn waiting_bytes(&self) -> usize {
+        self.tail.len()
+    }
+
     /// Whether frames can go to the kernel right here, without the task that drives the stream.
     pub fn is_direct(&self) -> bool {
         matches!(self.stream, Some(Stream::Tcp(_))) && self.is_clean()

@@ -2,6 +2,7 @@
 
 use super::harness::{FakeApp, Guest, hub, soon, until};
 use crate::app::{self, Notice, Opening};
+use tidegate_protocol::app::GiveUp;
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Event;
@@ -84,7 +85,7 @@ async fn a_broken_socket_is_told_as_resumed_before_the_next_dial() {
 }
 
 #[tokio::test]
-async fn a_reset_says_what_it_replaces_and_a_refusal_of_it_is_final() {
+async fn a_reset_says_what_it_replaces_and_a_refusal_of_it_may_be_final() {
     let mut app = FakeApp::start().await;
     let (hub, _dir) = hub(&["--app-events", &app.events_url]).await;
     let opening = tokio::spawn(async move {
@@ -93,9 +94,9 @@ async fn a_reset_says_what_it_replaces_and_a_refusal_of_it_is_final() {
         let opening = Opening::Reset { replaces: SessionId(7), why: "owner_lost" };
         app::open(&hub, SessionId(8), &mut record, opening).await.map(|_| ())
     });
-    let reset = app.posted("reset").await.answer(403, b"");
+    let reset = app.posted("reset").await.answer(401, b"");
     assert_eq!(reset["replaces"], serde_json::json!(SessionId(7)));
     assert_eq!((reset["why"].as_str(), reset["state_base64"].as_str()), (Some("owner_lost"), Some("YWJj")));
     let refused = soon("an answer", opening).await.expect("no panic").expect_err("the app refused");
-    assert!(refused.is_final(), "{refused}");
+    assert_eq!(refused.give_up, GiveUp::Refused, "{refused}");
 }

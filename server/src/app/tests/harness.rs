@@ -29,6 +29,7 @@ use tidegate_protocol::peer::{Handover, PeerMessage, SNAPSHOT_VERSION};
 use tidegate_protocol::position::{Epoch, Offset};
 use tidegate_protocol::session::record::{Profile, Record};
 use tidegate_protocol::session::{Event, Item, Purpose, Receipt, Session, State as SessionState};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
@@ -91,6 +92,11 @@ impl Dialled {
         soon("the app's message is written", self.socket.send(WsMessage::text(text)))
             .await
             .expect("the socket is open");
+    }
+
+    /// Writes bytes past the WebSocket.
+    pub(super) async fn writes(&mut self, bytes: &[u8]) {
+        soon("the app's bytes are written", self.socket.get_mut().write_all(bytes)).await.expect("the socket is open");
     }
 
     pub(super) async fn closes(&mut self, code: u16, reason: &'static str) {

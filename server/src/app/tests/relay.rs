@@ -1,9 +1,10 @@
 //! Messages, back-pressure, closes, and an app that falls over.
 
 use super::harness::{FakeApp, Guest, hub, until};
-use crate::app::{self, AppError, DialError, Opening};
+use crate::app::{self, AppError, DialError, Opening, Unopened};
 use crate::hub::conn::Order;
 use crate::message::Message;
+use tidegate_protocol::app::GiveUp;
 use tidegate_protocol::id::SessionId;
 use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Event;
@@ -160,16 +161,41 @@ async fn an_app_that_falls_over_or_restarts_is_dialled_again_and_gets_what_it_ha
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_there_is_an_error_and_no_final_one() {
+async fn an_app_that_is_not_there_is_an_error_and_its_client_may_come_back() {
     // Nothing listens on the discard port.
     let (hub, _dir) = hub(&["--app", "ws://127.0.0.1:9"]).await;
     let mut record = Record::new(Epoch(1), Guest::profile());
     match app::open(&hub, SessionId(1), &mut record, Opening::New).await {
-        Err(error @ AppError::Dial(DialError::Unreachable(_))) => {
-            assert!(!error.is_final(), "its client may come back")
-        }
+        Err(Unopened { why: AppError::Dial(DialError::Unreachable(_)), give_up: GiveUp::Away { .. } }) => {}
         other => panic!("expected an app that cannot be reached, got {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn headers_reach_the_app_with_all_their_values_and_bytes_and_a_user_in_a_safe_form() {
+    let mut app = FakeApp::start().await;
+    let (hub, _dir) = hub(&["--app", &app.url]).await;
+    let headers = [("cookie", &b"b=2"[..]), ("user-agent", b"caf\xe9 \xc3\xa9"), ("cookie", b"a=1")];
+    let profile =
+        Profile { user: Some("Zo\u{eb}\r\nx: y".into()), headers: headers.into_iter().collect(), ..Guest::profile() };
+    let _guest = Guest::arrives(&hub, profile).await;
+    let dialled = app.dialled().await;
+    let cookies: Vec<_> = dialled.headers.get_all("cookie").iter().map(|value| value.as_bytes()).collect();
+    assert_eq!(cookies, [b"b=2", b"a=1"]);
+    assert_eq!(dialled.headers["user-agent"].as_bytes(), b"caf\xe9 \xc3\xa9");
+    assert_eq!(dialled.header("tidegate-user"), "Zo%C3%AB%0D%0Ax:%20y");
+}
+
+#[tokio::test]
+async fn a_path_that_leads_elsewhere_is_never_dialled_whoever_brings_it() {
+    let mut app = FakeApp::start().await;
+    let (hub, _dir) = hub(&["--app", &app.url]).await;
+    let mut record = Record::new(Epoch(1), Profile { path: Some("/a/../../admin".into()), ..Guest::profile() });
+    match app::open(&hub, SessionId(1), &mut record, Opening::New).await {
+        Err(Unopened { why: AppError::Dial(DialError::Path(_)), give_up: GiveUp::Refused }) => {}
+        other => panic!("expected a path that is refused, got {other:?}"),
+    }
+    assert!(app.not_dialled());
 }
 
 #[tokio::test]

@@ -56,6 +56,70 @@ async fn a_settle_without_events_reads_to_the_close() {
     assert_eq!(guest.record().outbox.end().0, 1);
 }
 
+/// Options with which an app is given all the time that a test may take.
+const PATIENT: [&str; 6] =
+    ["--limit-app-quiet", "60s", "--limit-app-quiet-wait", "60s", "--limit-app-moving-time", "60s"];
+
+#[tokio::test]
+async fn an_app_that_owes_an_answer_gets_no_close_before_it_was_quiet_for_a_while() {
+    let mut app = FakeApp::start().await;
+    let url = app.url.clone();
+    let (hub, _dir) = hub(&[&["--app", &url][..], &PATIENT].concat()).await;
+    let guest = Guest::arrives(&hub, Guest::profile()).await;
+    let mut dialled = app.dialled().await;
+    guest.says_text("a question");
+    assert_eq!(dialled.reads_text().await, "a question");
+    guest.freezes();
+    // A stock library answers a close at once, and drops what it had yet to say.
+    let close = tokio::time::timeout(Duration::from_millis(200), dialled.reads()).await;
+    assert!(close.is_err(), "the app thinks, and is closed meanwhile: {close:?}");
+    dialled.says("the late answer").await;
+    until("the answer is numbered", || guest.record().outbox.end().0 == 1).await;
+    dialled.closes(1000, "by itself").await;
+    until("the app has settled", || guest.is_settled()).await;
+}
+
+#[tokio::test]
+async fn an_app_that_takes_events_is_asked_before_it_is_closed_and_closed_when_it_has_answered() {
+    let (mut app, guest, mut dialled, _dir) = with_events(&PATIENT).await;
+    guest.freezes();
+    let moving = app.posted("moving").await;
+    let close = tokio::time::timeout(Duration::from_millis(200), dialled.reads()).await;
+    assert!(close.is_err(), "it was asked, and is closed before it has answered: {close:?}");
+    dialled.says("one more").await;
+    moving.answer(200, b"state");
+    assert_eq!(dialled.reads_close().await.0, 1012);
+    drop(dialled);
+    until("the app has settled", || guest.is_settled()).await;
+    assert_eq!((guest.record().outbox.end().0, guest.record().state.as_slice()), (1, &b"state"[..]));
+}
+
+#[tokio::test]
+async fn an_app_that_breaks_its_socket_while_it_finishes_ends_the_session_and_the_client_is_told() {
+    use crate::hub::conn::Order;
+    let mut app = FakeApp::start().await;
+    let url = app.url.clone();
+    let (hub, _dir) = hub(&[&["--app", &url][..], &PATIENT].concat()).await;
+    let guest = Guest::arrives(&hub, Guest::profile()).await;
+    let mut dialled = app.dialled().await;
+    guest.says_text("a question");
+    assert_eq!(dialled.reads_text().await, "a question");
+    guest.freezes();
+    dialled.writes(&[0x81, 2, 0xff, 0xfe]).await;
+    until("the session is over", || guest.is_ended()).await;
+    let orders = {
+        let mut line = guest.conn.line();
+        (line.next_order(), line.next_order())
+    };
+    match orders {
+        (Some(Order::Frame(bye)), Some(Order::Close(1012, reason))) => {
+            assert!(bye.contains("\"code\":1012") && reason.starts_with("app error: "), "{bye} {reason}");
+        }
+        other => panic!("expected bye and close, got {other:?}"),
+    }
+    assert_eq!(dialled.reads_close().await.0, 1007, "its developer sees why");
+}
+
 #[tokio::test]
 async fn nothing_that_comes_after_the_freeze_is_written_to_the_app() {
     let (mut app, guest, mut dialled, _dir) = with_events(&[]).await;
