@@ -11,6 +11,7 @@
 mod attempts;
 mod carry;
 mod dialogue;
+mod gate;
 mod keep;
 mod leave;
 
@@ -26,7 +27,7 @@ use tidegate_protocol::control::{
 };
 use tidegate_protocol::drain::{Drain, Event, Facts, Plan, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
-use tidegate_protocol::session::{Left, Outcome, RETRY_BOUNCE_MS, State};
+use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
 
 use attempts::Attempts;
@@ -190,19 +191,6 @@ impl Driver {
         self.is_leaving() && self.machine().as_ref().is_some_and(Drain::takes_along)
     }
 
-    /// What the client of a session that was ordered to move is told when it comes here ([`Drain::sends_away`]).
-    pub fn sends_away(&self, hub: &Hub, id: SessionId) -> Option<u64> {
-        if !self.has_elsewhere(hub) {
-            return None;
-        }
-        self.machine().as_ref().and_then(|machine| machine.sends_away(id))
-    }
-
-    /// How long a client is told to wait that should come to another hub, in milliseconds.
-    pub fn retry_ms(&self) -> u64 {
-        self.machine().as_ref().map_or(RETRY_BOUNCE_MS, Drain::retry_ms)
-    }
-
     /// Whether this hub wants its clients elsewhere, and an eligible peer exists.
     pub fn has_elsewhere(&self, hub: &Hub) -> bool {
         self.is_leaving() && hub.peers.successors().iter().any(|successor| successor.eligible)
@@ -351,26 +339,6 @@ impl Driver {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Cancel);
         self.step(hub);
         self.status_now(hub)
-    }
-
-    /// Somebody has looked at a gate: the drain goes on. With the status as it is, an error, if no gate holds it.
-    ///
-    /// # Errors
-    /// The status of a drain that is held by no gate, or of none.
-    pub fn go_on(&self, hub: &Arc<Hub>) -> Result<DrainStatus, Box<DrainStatus>> {
-        let held = self.machine().as_ref().is_some_and(Drain::is_held_at_a_gate);
-        if !held {
-            return Err(Box::new(self.status_now(hub)));
-        }
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Continue);
-        while self.step(hub) {}
-        Ok(self.status_now(hub))
-    }
-
-    /// The process ends: where a gate failed, everybody is parked ([`Event::Stopping`]).
-    fn stopping(&self, hub: &Arc<Hub>) {
-        self.tell(Event::Stopping);
-        while self.step(hub) {}
     }
 
     /// The last report. Whoever saw *drained*, or called the drain off, gets that drain's report: it is waited for, shortly.
