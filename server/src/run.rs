@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::auth::Auth;
-use crate::config::{Config, SettingError};
+use crate::config::{Config, OpenFiles, SettingError};
 use crate::drain::Driver;
 use crate::fault;
 use crate::hub::{Hub, Parts};
@@ -81,15 +81,16 @@ impl From<ClusterKeysError> for RunError {
 /// # Errors
 /// See [`RunError`]; nothing was served then.
 pub fn run(config: Config) -> Result<(), RunError> {
+    let files = OpenFiles::raise();
     // Dropped last, so that the last lines of everything else are written.
     let _logs = telemetry::init_logs(config.log_format, &config.log_level)?;
     telemetry::log_panics();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(|| _ = memory::give_back()).build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, files))
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, files: OpenFiles) -> Result<(), RunError> {
     fault::arm().map_err(|wrong| SettingError::new(fault::VARIABLE, wrong.given, wrong.expected))?;
     tokio::spawn(telemetry::rounds());
     tokio::spawn(Strays::new()?.tell());
@@ -123,6 +124,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     let (public, private) = (start.public.local_addr()?, start.private.local_addr()?);
     let hub = start.run()?;
+    say_capacity(&hub, files);
     let _stdout = say_ready(public, private);
     tracing::info!(hub = %hub.id, incarnation = %hub.incarnation, %public, %private, parked = hub.store.stats().parked, "serving");
     while let Told::Reload = signals.next().await {
@@ -224,6 +226,23 @@ async fn open_store(config: &Config, data_dir: &DataDir, keys: &ClusterKeys) -> 
 
 async fn listen(world: &World, option: &'static str, address: SocketAddr) -> Result<Listener, RunError> {
     world.listen(address).await.map_err(|error| RunError::Listen { option, address, error })
+}
+
+/// How many sessions there is room for, and why not for more.
+fn say_capacity(hub: &Hub, files: OpenFiles) {
+    let shown = |limit: Option<u64>| limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string());
+    let (given, now) = (shown(files.given), shown(files.now));
+    let (room, wanted) = (hub.capacity.sessions, hub.config.limits.sessions);
+    match room < wanted {
+        false => tracing::info!(sessions = room, open_files = now, open_files_given = given, "capacity"),
+        true => tracing::warn!(
+            sessions = room,
+            open_files = now,
+            open_files_given = given,
+            limit_sessions = wanted,
+            "capacity is cut by the limit of open files: raise the hard one (LimitNOFILE= of a unit, ulimit -Hn)"
+        ),
+    }
 }
 
 /// The one line on stdout that scripts wait for. Nobody may be listening, or nobody read what is in the pipe

@@ -2,7 +2,7 @@
 
 use crate::ports::free_address;
 use crate::private::Private;
-use crate::program::{Exit, Outputs, Program, Signal};
+use crate::program::{Exit, Program, Signal, Surroundings};
 use crate::wait::wait_until;
 use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
@@ -150,14 +150,13 @@ impl Setup {
         Program::start(&self.name, "tidegate", &self.args(), &self.env)
     }
 
-    /// Starts a hub with stdout and stderr led elsewhere, on addresses that are known before, and waits until it
-    /// answers.
+    /// Starts a hub in other surroundings, on addresses that are known before, and waits until it answers.
     ///
     /// # Panics
     /// When it does not answer in time.
-    pub async fn start_into(self, into: Outputs) -> Hub {
+    pub async fn start_into(self, around: Surroundings) -> Hub {
         let setup = self.at(free_address(), free_address());
-        let program = Program::start_into(&setup.name, "tidegate", &setup.args(), &setup.env, into);
+        let program = Program::start_into(&setup.name, "tidegate", &setup.args(), &setup.env, around);
         let (public, private) = (setup.public, setup.private);
         let hub = Hub { setup, program, public, private, api: Private::new(private) };
         wait_until("the hub answers", || async {

@@ -47,7 +47,7 @@ pub use pair::{Owners, Pair, acquainted, at_once, connect_all, drain, report, un
 pub use peer_link::{Loss, Manner, PeerLink};
 pub use ports::free_address;
 pub use private::{Answer, Private};
-pub use program::{Exit, Outputs, Program, Signal, binary};
+pub use program::{Exit, Program, Signal, Surroundings, binary};
 pub use raw::{Heard, RawClient, Refused};
 pub use relay::Relay;
 pub use seen::Seen;

@@ -86,13 +86,15 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Where a program's stdout and stderr go; `None`: to the test, which listens.
+/// What is around a program. By default the test listens to it, and it may have what the test may have.
 #[derive(Debug, Default)]
-pub struct Outputs {
-    /// Standard output.
+pub struct Surroundings {
+    /// Standard output, if it goes elsewhere.
     pub stdout: Option<Stdio>,
-    /// Standard error.
+    /// Standard error, if it goes elsewhere.
     pub stderr: Option<Stdio>,
+    /// How many files it may have open: softly, and at most.
+    pub open_files: Option<[u64; 2]>,
 }
 
 #[derive(Debug, Default)]
@@ -118,15 +120,29 @@ impl Program {
     /// # Panics
     /// When it cannot be started.
     pub fn start(name: &str, program: &str, args: &[String], env: &[(String, String)]) -> Self {
-        Self::start_into(name, program, args, env, Outputs::default())
+        Self::start_into(name, program, args, env, Surroundings::default())
     }
 
-    /// The same, with stdout and stderr led elsewhere.
+    /// The same, in other surroundings.
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start_into(name: &str, program: &str, args: &[String], env: &[(String, String)], into: Outputs) -> Self {
-        let mut command = Command::new(binary(program));
+    pub fn start_into(
+        name: &str,
+        program: &str,
+        args: &[String],
+        env: &[(String, String)],
+        around: Surroundings,
+    ) -> Self {
+        let mut command = match around.open_files {
+            None => Command::new(binary(program)),
+            Some([soft, hard]) => {
+                let mut shell = Command::new("sh");
+                let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limits]).arg(binary(program));
+                shell
+            }
+        };
         command.args(args).env_clear();
         for kept in ["PATH", "HOME"] {
             if let Some(value) = std::env::var_os(kept) {
@@ -134,7 +150,7 @@ impl Program {
             }
         }
         command.envs(env.iter().map(|(key, value)| (key, value)));
-        Self::spawn_into(name, command, into)
+        Self::spawn_into(name, command, around)
     }
 
     /// Starts any command and calls it `name` in messages; its streams are read here.
@@ -142,12 +158,12 @@ impl Program {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn(name: &str, command: Command) -> Self {
-        Self::spawn_into(name, command, Outputs::default())
+        Self::spawn_into(name, command, Surroundings::default())
     }
 
-    fn spawn_into(name: &str, mut command: Command, into: Outputs) -> Self {
+    fn spawn_into(name: &str, mut command: Command, around: Surroundings) -> Self {
         command.stdin(Stdio::null());
-        command.stdout(into.stdout.unwrap_or_else(Stdio::piped)).stderr(into.stderr.unwrap_or_else(Stdio::piped));
+        command.stdout(around.stdout.unwrap_or_else(Stdio::piped)).stderr(around.stderr.unwrap_or_else(Stdio::piped));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         let said = Arc::new(Mutex::new(Said::default()));
         let stdout = child.stdout.take().map(|stdout| listen(stdout, said.clone(), |said| &mut said.stdout));

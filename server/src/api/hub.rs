@@ -2,7 +2,6 @@
 
 use super::Api;
 use super::input::NoParams;
-use crate::config::descriptor_limit;
 use axum::Json;
 use axum::extract::State;
 use std::collections::BTreeMap;
@@ -14,7 +13,11 @@ pub(super) async fn describe(State(api): State<Arc<Api>>, _: NoParams) -> Json<H
     let hub = &api.hub;
     let held = hub.all_cells().iter().filter(|cell| super::sessions::is_held(cell.lock().session.state())).count();
     let mut limits = hub.config.limits;
-    limits.sessions = limits.sessions_within(descriptor_limit(), hub.config.app.is_some());
+    // As they hold within the descriptors of this process.
+    limits.sessions = hub.capacity.sessions;
+    limits.half_open = hub.capacity.half_open;
+    limits.http_connections = hub.capacity.http;
+    limits.private_connections = hub.capacity.private;
     let limits = serde_json::to_value(limits).and_then(serde_json::from_value::<BTreeMap<String, u64>>);
     Json(HubInfo {
         id: hub.id,

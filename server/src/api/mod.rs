@@ -5,6 +5,7 @@
 //!   accept (serve.rs) ──► Host, token (guard.rs) ──► content type ──► the call ──► JSON, or a problem
 //! ```
 
+mod body;
 mod drain;
 mod guard;
 mod health;
@@ -57,7 +58,7 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
     let limits = &hub.config.limits;
     let api = Arc::new(Api {
         repeats: Repeats::new(limits.idempotency_keys as usize),
-        publishes: Arc::new(Semaphore::new(limits.private_connections as usize)),
+        publishes: Arc::new(Semaphore::new(hub.capacity.private as usize)),
         token,
         hub,
     });

@@ -1,8 +1,10 @@
 //! The private listener: an accept loop with the limits of its own.
 
+use super::body::InTime;
 use super::router;
 use crate::hub::Hub;
 use crate::keys::PrivateToken;
+use crate::public::pace::{Paced, Times};
 use crate::public::stream::Stream;
 use crate::telemetry::Rejected;
 use crate::tls::{self, TlsReloader};
@@ -11,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// the listen queue; what fails for one connection is that connection's alone.
 pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>, token: Option<PrivateToken>) {
     let router = router(hub.clone(), token);
-    let room = Arc::new(Semaphore::new(hub.config.limits.private_connections as usize));
+    let room = Arc::new(Semaphore::new(hub.capacity.private as usize));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let (stream, remote) = match listener.accept().await {
@@ -36,10 +38,10 @@ pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>, 
                 continue;
             }
         };
-        let (hub, router, tls) = (hub.clone(), router.clone(), tls.clone());
+        let (hub, router, tls, others) = (hub.clone(), router.clone(), tls.clone(), room.clone());
         tokio::spawn(async move {
             if let Some(stream) = open(&hub, stream, remote, tls).await {
-                converse(&hub, stream, remote, router).await;
+                converse(&hub, stream, remote, router, others).await;
             }
             drop(permit);
         });
@@ -60,14 +62,23 @@ async fn open(hub: &Hub, stream: Stream, remote: SocketAddr, tls: Option<TlsRelo
     }
 }
 
-async fn converse(hub: &Hub, stream: Stream, remote: SocketAddr, router: Router) {
+async fn converse(hub: &Hub, stream: Stream, remote: SocketAddr, router: Router, others: Arc<Semaphore>) {
     let limits = &hub.config.limits;
-    let service =
-        service_fn(move |request: http::Request<hyper::body::Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let is_wanted = Box::new(move || others.available_permits() == 0);
+    let (stream, beat) = Paced::new(stream, Times { header_ms: limits.header_ms, idle_ms: limits.idle_ms, is_wanted });
+    let body_time = Duration::from_millis(limits.body_ms);
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        beat.request();
+        let (router, beat) = (router.clone(), beat.clone());
+        async move {
+            let answer = router.oneshot(request.map(|body| Body::new(InTime::new(body, body_time)))).await;
+            beat.answered();
+            answer
+        }
+    });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Also the longest time that a connection may rest between two calls.
-        .header_read_timeout(Duration::from_millis(limits.header_ms))
+        // The stream keeps the times.
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(limits.header_bytes.max(8192) as usize)
         .keep_alive(true)
         // Who asks and goes is heard all the same: a trigger whose time is over says its undoing to a hub that stood

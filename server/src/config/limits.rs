@@ -4,11 +4,6 @@
 use super::value;
 use clap::Args;
 use serde::Serialize;
-use std::sync::OnceLock;
-
-/// Descriptors that are not for sessions: listeners, the log of parked sessions, peers, the app's
-/// events, metrics, files being reread.
-const DESCRIPTORS_KEPT_BACK: u64 = 512;
 
 macro_rules! limits {
     ($( #[doc = $doc:literal] $flag:literal, $reader:ident, $field:ident = $default:expr, $shown:literal, $range:expr; )*) => {
@@ -75,10 +70,12 @@ limits! {
     "limit-channels", count, channels_per_session = 64, "64", 0..=4096;
     /// Bytes of app state kept with a session; more is refused
     "limit-state-bytes", size_bytes, state_bytes = 64 * KIB, "64KiB", 0..=16 * MIB;
-    /// Sessions of this hub, all phases together; a newcomer beyond it is told to retry. The hub keeps below its open-files limit in any case: one descriptor a session, two with --app
+    /// Sessions of this hub, all phases together; a newcomer beyond it is told to retry. The hub keeps below its open-files limit in any case (it raises the soft one to the hard one): one descriptor a session, two with --app
     "limit-sessions", count, sessions = 19_000, "19000", 1..=10_000_000;
-    /// Connections that have not sent their upgrade yet; further ones wait in the listen queue. Those that owe a hello count to --limit-sessions, for --limit-hello-time
+    /// Connections that have not sent their request yet; further ones wait in the listen queue, and while any waits there, whoever has sent nothing for a second goes. Those that owe a hello count to --limit-sessions, for --limit-hello-time
     "limit-half-open", count, half_open = 1024, "1024", 1..=1_000_000;
+    /// Connections of the public listener that stay open for another plain HTTP request, such as health checks; further ones are closed after their answer
+    "limit-http-connections", count, http_connections = 512, "512", 1..=1_000_000;
     /// Connections to the private listener; further ones wait in the listen queue
     "limit-private-connections", count, private_connections = 1024, "1024", 8..=1_000_000;
     /// Bytes of an HTTP request head; more gets 431
@@ -119,6 +116,10 @@ limits! {
     "limit-tls-time", duration_ms, tls_ms = 5_000, "5s", 100..=60_000;
     /// Time for a request head to arrive
     "limit-header-time", duration_ms, header_ms = 5_000, "5s", 100..=60_000;
+    /// Time that an HTTP connection may rest between two requests, on either listener
+    "limit-idle-time", duration_ms, idle_ms = 75_000, "75s", 100..=3_600_000;
+    /// Time for the body of a call on the private listener to arrive; then it is refused, and its connection closed
+    "limit-body-time", duration_ms, body_ms = 10_000, "10s", 100..=600_000;
     /// Time from the upgrade to the client's hello; then the connection is closed
     "limit-hello-time", duration_ms, hello_ms = 5_000, "5s", 100..=60_000;
     /// Silence after which the hub sends a ping, to clients and to apps; three in a row without an answer close the connection, and an app is dialled again after three heartbeats without a byte
@@ -174,17 +175,6 @@ fn in_range(
 }
 
 impl Limits {
-    /// How many sessions to admit when the process may open `descriptors` files (`None`: unknown):
-    /// a session takes one, two with an app behind it, and a part is kept back for everything else.
-    pub fn sessions_within(&self, descriptors: Option<u64>, with_app: bool) -> u64 {
-        let Some(descriptors) = descriptors else {
-            return self.sessions;
-        };
-        let each = if with_app { 2 } else { 1 };
-        let room = descriptors.saturating_sub(DESCRIPTORS_KEPT_BACK).max(descriptors / 2) / each;
-        self.sessions.min(room.max(1))
-    }
-
     /// Rules between limits. The error names the flag, the value and what would be right.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String, String)> {
         let message = self.message_bytes;
@@ -202,18 +192,6 @@ impl Limits {
         }
         Ok(())
     }
-}
-
-/// How many files this process may have open at a time, as Linux tells it; `None` elsewhere. Asked once:
-/// each new connection wants to know, and the system takes longer to say it than to accept one.
-pub fn descriptor_limit() -> Option<u64> {
-    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
-    *LIMIT.get_or_init(|| soft_open_files(&std::fs::read_to_string("/proc/self/limits").ok()?))
-}
-
-fn soft_open_files(table: &str) -> Option<u64> {
-    let line = table.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -248,22 +226,5 @@ mod tests {
         let (flag, _, expected) = limits.check().unwrap_err();
         assert_eq!(flag, "limit-unacked-bytes");
         assert_eq!(expected, "expected 1048576 or more: at least --limit-message-bytes");
-    }
-
-    #[test]
-    fn sessions_stay_below_the_descriptor_limit() {
-        let limits = Limits::default();
-        assert_eq!(limits.sessions_within(Some(20_000), false), 19_000);
-        assert_eq!(limits.sessions_within(Some(20_000), true), 9_744);
-        assert_eq!(limits.sessions_within(Some(1_024), false), 512);
-        assert_eq!(limits.sessions_within(None, true), 19_000);
-    }
-
-    #[test]
-    fn the_open_files_line_is_read() {
-        let table =
-            "Limit  Soft  Hard  Units\nMax open files            1024                 20000                files\n";
-        assert_eq!(soft_open_files(table), Some(1024));
-        assert_eq!(soft_open_files("Max open files unlimited unlimited files"), None);
     }
 }

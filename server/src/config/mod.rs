@@ -10,6 +10,7 @@
 //! came from, and what would be right.
 
 pub mod args;
+mod capacity;
 mod layers;
 pub mod limits;
 mod resolve;
@@ -18,7 +19,8 @@ mod tests;
 mod value;
 
 pub use args::{AuthMode, JwtAlgorithm, LogFormat, ServeArgs};
-pub use limits::{Limits, descriptor_limit};
+pub use capacity::{Capacity, OpenFiles};
+pub use limits::Limits;
 pub(crate) use value::base_url;
 
 use http::Uri;

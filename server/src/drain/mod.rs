@@ -1,7 +1,7 @@
 //! The drain's driver: runs the drain machine of the protocol crate against this hub.
 //!
 //! ```text
-//!   cells, clients, peers ──► inbox (bounded by the sessions there are) ──► the driver's task
+//!   cells, clients, peers ──► inbox (a slot a session for what clients say) ► the driver's task
 //!                                                                             │ handle, poll_action
 //!   GET, POST, DELETE /v1/drain ──► machine (behind a short lock) ◄───────────┤
 //!                                                                             ▼
@@ -12,13 +12,13 @@ mod attempts;
 mod carry;
 mod dialogue;
 mod gate;
+mod inbox;
 mod keep;
 mod leave;
 
 use crate::app;
 use crate::hub::Hub;
 use crate::hub::cell::{Cell, Inner};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,7 @@ use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
 
 use attempts::Attempts;
+use inbox::{Inbox, Wish};
 use keep::Keeper;
 
 pub use attempts::Attempt;
@@ -53,7 +54,7 @@ pub struct Driver {
     stepping: Mutex<()>,
     report: Mutex<Option<DrainReport>>,
     keeper: Keeper,
-    inbox: Mutex<VecDeque<Event>>,
+    inbox: Inbox,
     bell: Notify,
     /// Whether a drain is on or has ended: events count. Read under cells' locks, so no lock here.
     on: AtomicBool,
@@ -68,7 +69,7 @@ impl Default for Driver {
             stepping: Mutex::default(),
             report: Mutex::default(),
             keeper: Keeper::default(),
-            inbox: Mutex::default(),
+            inbox: Inbox::default(),
             bell: Notify::new(),
             on: AtomicBool::new(false),
             changed: watch::Sender::new(0),
@@ -83,7 +84,7 @@ impl Driver {
 
     fn tell(&self, event: Event) {
         if self.on.load(Ordering::Acquire) {
-            self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+            self.inbox.push(event);
             self.bell.notify_one();
         }
     }
@@ -165,15 +166,15 @@ impl Driver {
 
     /// The client may be moved now.
     pub fn ready(&self, id: SessionId, drain: DrainId) {
-        if self.is_current(drain) {
-            self.tell(Event::Ready { id });
+        if self.is_current(drain) && self.inbox.wish(id, Wish::Ready) {
+            self.bell.notify_one();
         }
     }
 
     /// The client asks not to be moved for so long.
     pub fn busy(&self, id: SessionId, drain: DrainId, ms: u64, why: Option<String>) {
-        if self.is_current(drain) {
-            self.tell(Event::Busy { id, ms, why: why.unwrap_or_default() });
+        if self.is_current(drain) && self.inbox.wish(id, Wish::Busy { ms, why: why.unwrap_or_default() }) {
+            self.bell.notify_one();
         }
     }
 
@@ -267,7 +268,7 @@ impl Driver {
 
     fn begin(&self, hub: &Hub, policy: Policy, rest: bool) {
         // From here on every change is queued, so that none falls between the census and the start.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inbox.clear();
         self.on.store(true, Ordering::Release);
         let successors = hub.peers.successors();
         // The census takes cells' locks, so it is done before the machine's.
@@ -336,7 +337,7 @@ impl Driver {
             return self.status_now(hub);
         }
         // Handed in like any event, so that the step sees the change of phase and the peers hear of it.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Cancel);
+        self.inbox.push(Event::Cancel);
         self.step(hub);
         self.status_now(hub)
     }
@@ -374,8 +375,7 @@ impl Driver {
             let mut machine = self.machine();
             let Some(machine) = machine.as_mut() else { return false };
             let before = machine.phase();
-            let events = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-            for event in events {
+            for event in self.inbox.take(now) {
                 machine.handle(event, now);
             }
             while actions.len() < BURST
@@ -464,6 +464,7 @@ pub fn spawn(hub: &Arc<Hub>) {
                 tokio::task::yield_now().await;
             }
             let next = hub.drain.machine().as_ref().and_then(Drain::poll_timeout);
+            let next = next.into_iter().chain(hub.drain.inbox.next()).min();
             let wait_ms = next.map_or(u64::MAX, |at| at.since(hub.now()).max(1));
             tokio::select! {
                 biased;

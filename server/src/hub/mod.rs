@@ -5,6 +5,7 @@ pub mod calls;
 pub mod cell;
 pub mod claims;
 pub mod conn;
+pub mod entrance;
 pub mod fan;
 mod heard;
 pub mod holding;
@@ -17,7 +18,7 @@ mod tombstones;
 
 use crate::app::App;
 use crate::auth::Auth;
-use crate::config::Config;
+use crate::config::{Capacity, Config, OpenFiles};
 use crate::drain::Driver;
 use crate::keys::TokenMint;
 use crate::message::Message;
@@ -28,6 +29,7 @@ use crate::world::World;
 use crate::ws::Socket;
 use cell::Cell;
 use conn::Conn;
+use entrance::Entrance;
 use registry::Registry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,6 +86,10 @@ pub struct Hub {
     conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
     beginning: AtomicU64,
+    /// What fits into the descriptors of this process.
+    pub capacity: Capacity,
+    /// Connections of the public listener, counted.
+    pub entrance: Entrance,
     tombstones: Mutex<Tombstones>,
     parked_for_good: AtomicBool,
     taking_up: [tokio::sync::Mutex<()>; parking::TAKE_UP_LANES],
@@ -131,6 +137,7 @@ impl Hub {
     /// Puts a hub together. Nothing runs yet; see [`crate::run`].
     pub fn new(parts: Parts) -> Arc<Self> {
         let limits = parts.config.limits;
+        let capacity = Capacity::within(&limits, OpenFiles::now(), parts.config.app.is_some());
         Arc::new(Self {
             fan: fan::Ledger::new(parts.incarnation, limits.ring_messages as usize, limits.ring_bytes as usize),
             index: fan::Index::default(),
@@ -142,6 +149,8 @@ impl Hub {
             conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
             beginning: AtomicU64::new(0),
+            capacity,
+            entrance: Entrance::new(&capacity),
             tombstones: Mutex::default(),
             parked_for_good: AtomicBool::new(false),
             taking_up: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
@@ -171,7 +180,7 @@ impl Hub {
 
     /// Whether load balancers should send newcomers here.
     pub fn readiness(&self) -> Readiness {
-        Readiness::judge(self.drain.hub_state(), self.places(), self.session_limit())
+        Readiness::judge(self.drain.hub_state(), self.places(), self.capacity.sessions)
     }
 
     /// What a health check is told while this hub drains, unless it asks for something else.
@@ -279,17 +288,17 @@ impl Hub {
         self.parked_for_good.store(parked, Ordering::SeqCst);
     }
 
-    /// Whether one more session may begin here.
+    /// Whether one more connection may be upgraded.
     pub fn has_room(&self) -> bool {
-        (self.connection_count() as u64) <= self.session_limit()
+        (self.connection_count() as u64) < self.capacity.upgraded
     }
 
     /// How many more sessions may come here. A session needs a place among the sessions, and its connection a
     /// descriptor; copies, detached sessions and connections that owe a hello have theirs already.
     pub fn places(&self) -> u64 {
         let sessions = self.session_count() + self.beginning();
-        let for_sessions = self.config.limits.sessions.saturating_sub(sessions);
-        for_sessions.min(self.session_limit().saturating_sub(self.connection_count() as u64))
+        let for_sessions = self.capacity.sessions.saturating_sub(sessions);
+        for_sessions.min(self.capacity.upgraded.saturating_sub(self.connection_count() as u64))
     }
 
     /// Room for one more session beside those that are here, detached ones and copies included, and those
@@ -297,7 +306,7 @@ impl Hub {
     pub fn room_for_a_session(&self) -> Option<Room<'_>> {
         let beginning = self.beginning.fetch_add(1, Ordering::SeqCst) + 1;
         let room = Room(&self.beginning);
-        (self.session_count() + beginning <= self.config.limits.sessions).then_some(room)
+        (self.session_count() + beginning <= self.capacity.sessions).then_some(room)
     }
 
     /// For a session in the place of another.
@@ -315,10 +324,6 @@ impl Hub {
     pub fn session_count(&self) -> u64 {
         let tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).len();
         self.cells.len().saturating_sub(tombstones) as u64
-    }
-
-    fn session_limit(&self) -> u64 {
-        self.config.limits.sessions_within(crate::config::descriptor_limit(), self.config.app.is_some())
     }
 
     /// A session ended or is live elsewhere: an ended one is forgotten at once, a tombstone when there

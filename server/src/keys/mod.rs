@@ -18,7 +18,7 @@ mod sealer;
 mod token;
 
 pub use cluster::{ClusterKeys, ClusterKeysError};
-pub use peer_auth::{PEER_AUTH_WINDOW_MS, PeerAuth, PeerAuthError, PeerNonce};
+pub use peer_auth::{Believed, PEER_AUTH_WINDOW_MS, PeerAuth, PeerAuthError, PeerNonce};
 pub use private_token::PrivateToken;
 pub use sealer::{SEAL_OVERHEAD_BYTES, Sealer};
 pub use token::{TOKEN_LEEWAY_MS, TOKEN_LIFETIME_MS, TokenBody, TokenError, TokenMint, UserTag};

@@ -1,17 +1,19 @@
 //! How hubs know each other: every call and every answer carries an HMAC over what it says.
 //!
 //! ```text
-//!   request   tidegate-peer-time, -nonce, -to, -mac = HMAC("request", method, path, to, time, nonce, body)
-//!   response  tidegate-peer-time, -mac              = HMAC("response", status, time, nonce of the request, body)
+//!   request   tidegate-peer-time, -nonce, -to, -body = SHA-256 of the body,
+//!             -mac = HMAC("request", method, path, to, time, nonce, body's hash)
+//!   response  tidegate-peer-time, -mac = HMAC("response", status, time, nonce of the request, body)
 //! ```
 //!
+//! The head of a call stands for its body, so that nothing of a body is read before its head is believed.
 //! A call is taken once, within a minute of its time, and by the hub it names (the first call to an
 //! address, whose hub is not known yet, names none). An answer fits one call only.
 
 use super::ClusterKeys;
 use super::replay_guard::{ReplayGuard, Stale};
 use crate::world::World;
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::{digest, hkdf, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -27,6 +29,7 @@ const NONCES_MAX: usize = 131_072;
 const TIME: HeaderName = HeaderName::from_static("tidegate-peer-time");
 const NONCE: HeaderName = HeaderName::from_static("tidegate-peer-nonce");
 const TO: HeaderName = HeaderName::from_static("tidegate-peer-to");
+const BODY: HeaderName = HeaderName::from_static("tidegate-peer-body");
 const MAC: HeaderName = HeaderName::from_static("tidegate-peer-mac");
 
 /// Names one call; its answer is bound to it.
@@ -36,6 +39,22 @@ pub struct PeerNonce(u128);
 impl fmt::Debug for PeerNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerNonce({:032x})", self.0)
+    }
+}
+
+/// The head of a call that is believed, and stands for one body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the body is not believed yet"]
+pub struct Believed {
+    /// For the signature of the answer.
+    pub nonce: PeerNonce,
+    body_hash: String,
+}
+
+impl Believed {
+    /// Whether this is the body that the head stands for.
+    pub fn fits(&self, body: &[u8]) -> Result<(), PeerAuthError> {
+        if hash(body) == self.body_hash { Ok(()) } else { Err(PeerAuthError::Signature) }
     }
 }
 
@@ -99,25 +118,26 @@ impl PeerAuth {
         let mut random = [0; 16];
         self.world.fill_random(&mut random);
         let nonce = PeerNonce(u128::from_be_bytes(random));
+        let body_hash = hash(body);
         let parts = request_parts(method, path, to, now_unix_ms, nonce);
+        headers.insert(BODY, ascii(&body_hash));
         headers.insert(TIME, HeaderValue::from(now_unix_ms));
         headers.insert(NONCE, ascii(&format!("{:032x}", nonce.0)));
         if let Some(to) = to {
             headers.insert(TO, ascii(&to.to_string()));
         }
-        headers.insert(MAC, ascii(&URL_SAFE_NO_PAD.encode(self.mac(&parts, body))));
+        headers.insert(MAC, ascii(&URL_SAFE_NO_PAD.encode(self.mac(&parts, body_hash.as_bytes()))));
         nonce
     }
 
-    /// Whether a call may be believed; takes it once. The nonce is for [`Self::sign_response`].
+    /// Whether a call may be believed by its head; takes it once. Its body must fit then, see [`Believed::fits`].
     pub fn verify_request(
         &self,
         method: &Method,
         path: &str,
         headers: &HeaderMap,
-        body: &[u8],
         now_unix_ms: u64,
-    ) -> Result<PeerNonce, PeerAuthError> {
+    ) -> Result<Believed, PeerAuthError> {
         let time: u64 = parsed(headers, &TIME, "tidegate-peer-time")?;
         let nonce = text(headers, &NONCE, "tidegate-peer-nonce")?;
         let nonce = u128::from_str_radix(nonce, 16).map_err(|_| PeerAuthError::Header("tidegate-peer-nonce"))?;
@@ -126,14 +146,15 @@ impl PeerAuth {
             false => None,
         };
         let nonce = PeerNonce(nonce);
-        self.verify(&request_parts(method, path, to, time, nonce), headers, body)?;
+        let body_hash = text(headers, &BODY, "tidegate-peer-body")?.to_owned();
+        self.verify(&request_parts(method, path, to, time, nonce), headers, body_hash.as_bytes())?;
         if let Some(to) = to.filter(|to| *to != self.own) {
             return Err(PeerAuthError::Addressee(to));
         }
         // Only calls that are signed get into the table, so that nobody else can fill it.
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         match guard.take(nonce.0, time, now_unix_ms) {
-            Ok(()) => Ok(nonce),
+            Ok(()) => Ok(Believed { nonce, body_hash }),
             Err(Stale::Clock) => Err(PeerAuthError::Clock { off_ms: time.abs_diff(now_unix_ms) }),
             Err(Stale::Seen | Stale::Forgotten) => Err(PeerAuthError::Replay),
         }
@@ -191,7 +212,7 @@ impl fmt::Debug for PeerAuth {
     }
 }
 
-/// The parts stand on a line each; none of them can hold a line break, and the body comes last.
+/// The parts stand on a line each; none of them can hold a line break, and the body, or its hash, comes last.
 fn request_parts(method: &Method, path: &str, to: Option<HubId>, time: u64, nonce: PeerNonce) -> String {
     let to = to.map_or_else(String::new, |to| to.to_string());
     format!("request\n{method}\n{path}\n{to}\n{time}\n{:032x}\n", nonce.0)
@@ -206,6 +227,10 @@ fn context(key: &hmac::Key, parts: &str, body: &[u8]) -> hmac::Context {
     context.update(parts.as_bytes());
     context.update(body);
     context
+}
+
+fn hash(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, body))
 }
 
 fn ascii(text: &str) -> HeaderValue {
@@ -243,7 +268,8 @@ mod tests {
     }
 
     fn taken(by: &PeerAuth, headers: &HeaderMap, body: &[u8], now: u64) -> Result<PeerNonce, PeerAuthError> {
-        by.verify_request(&Method::POST, "/peer/claim?x=1", headers, body, now)
+        let believed = by.verify_request(&Method::POST, "/peer/claim?x=1", headers, now)?;
+        believed.fits(body).map(|()| believed.nonce)
     }
 
     #[test]
@@ -260,11 +286,17 @@ mod tests {
     fn a_change_of_body_path_method_time_or_addressee_is_noticed() {
         let (a, b) = (auth(b"k", A), auth(b"k", B));
         let (headers, _) = signed(&a, Some(B), b"claim");
-        let forged = Err(PeerAuthError::Signature);
-        assert_eq!(taken(&b, &headers, b"other", NOW), forged);
-        assert_eq!(b.verify_request(&Method::POST, "/peer/claim?x=2", &headers, b"claim", NOW), forged);
-        assert_eq!(b.verify_request(&Method::PUT, "/peer/claim?x=1", &headers, b"claim", NOW), forged);
-        for name in ["tidegate-peer-time", "tidegate-peer-nonce", "tidegate-peer-to"] {
+        let forged = Err::<PeerNonce, _>(PeerAuthError::Signature);
+        assert_eq!(taken(&b, &signed(&a, Some(B), b"claim").0, b"other", NOW), forged);
+        assert_eq!(
+            b.verify_request(&Method::POST, "/peer/claim?x=2", &headers, NOW).err(),
+            Some(PeerAuthError::Signature)
+        );
+        assert_eq!(
+            b.verify_request(&Method::PUT, "/peer/claim?x=1", &headers, NOW).err(),
+            Some(PeerAuthError::Signature)
+        );
+        for name in ["tidegate-peer-time", "tidegate-peer-nonce", "tidegate-peer-to", "tidegate-peer-body"] {
             let mut changed = headers.clone();
             changed.insert(name, HeaderValue::from_static("1800000000001000"));
             assert_eq!(taken(&b, &changed, b"claim", NOW), forged, "{name}");

@@ -49,20 +49,27 @@ where
 {
     let (head, body) = request.into_parts();
     let peers = &hub.peers;
+    let path = head.uri.path_and_query().map_or(head.uri.path(), |path| path.as_str());
+    // Before anything of the body is read: who is not believed fills no memory.
+    let believed = match peers.post.auth().verify_request(&head.method, path, &head.headers, peers.post.unix_ms()) {
+        Ok(believed) => believed,
+        Err(error) => return not_believed(&hub, &error),
+    };
     let limit = peers.post.body_bytes_max();
     let Ok(body) = to_bytes(body, limit).await else {
         return refused(&Problem::new(
             413,
             "too-large",
             "Too large",
-            format!("expected a body of at most {limit} bytes (--limit-peer-body-bytes)"),
+            format!(
+                "expected a body of at most {limit} bytes (--limit-peer-body-bytes), within {} ms (--limit-body-time)",
+                hub.config.limits.body_ms
+            ),
         ));
     };
-    let path = head.uri.path_and_query().map_or(head.uri.path(), |path| path.as_str());
-    let nonce = match peers.post.auth().verify_request(&head.method, path, &head.headers, &body, peers.post.unix_ms()) {
-        Ok(nonce) => nonce,
-        Err(error) => return not_believed(&hub, &error),
-    };
+    if let Err(error) = believed.fits(&body) {
+        return not_believed(&hub, &error);
+    }
     let (status, kind, body) = match serde_json::from_slice::<In>(&body) {
         Ok(asked) => match carry_out(hub.clone(), asked).await {
             Ok(answer) => (StatusCode::OK, "application/json", json(&answer)),
@@ -73,7 +80,7 @@ where
         }
     };
     let mut response = answer(status, kind, body.clone());
-    peers.post.auth().sign_response(nonce, status, &body, peers.post.unix_ms(), response.headers_mut());
+    peers.post.auth().sign_response(believed.nonce, status, &body, peers.post.unix_ms(), response.headers_mut());
     response
 }
 

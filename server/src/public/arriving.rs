@@ -3,6 +3,7 @@
 //! what was read put back in front of it.
 
 use super::connection::{End, Life, Request as Asked, Worker};
+use super::pace::{GRACE, LOOK_EVERY};
 use super::{http, upgrade};
 use crate::hub::Hub;
 use crate::ws::{self, Reader, Role};
@@ -19,18 +20,29 @@ const HEADERS_MAX: usize = 64;
 
 /// A connection of which nothing is known yet.
 pub(super) struct Arrival {
+    /// When the clock is looked at.
     pub(super) until: Instant,
+    /// When its time is over in any case.
+    end: Instant,
     pub(super) remote: SocketAddr,
-    /// Its turn among the half-open ones; given back when the upgrade is answered.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Its turn among the half-open ones; given back when all of the request is here.
+    _permit: OwnedSemaphorePermit,
     /// What of the request has come.
     bytes: Vec<u8>,
 }
 
 impl Arrival {
     pub(super) fn new(hub: &Hub, remote: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
-        let until = Instant::now() + Duration::from_millis(hub.config.limits.header_ms);
-        Self { until, remote, permit, bytes: Vec::new() }
+        let now = Instant::now();
+        let end = now + Duration::from_millis(hub.config.limits.header_ms);
+        Self { until: end.min(now + GRACE), end, remote, _permit: permit, bytes: Vec::new() }
+    }
+
+    /// Whether it is waited for any longer: as long as its time lasts, unless others wait for its turn.
+    pub(super) fn has_patience(&mut self, hub: &Hub) -> bool {
+        let now = Instant::now();
+        self.until = self.end.min(now + LOOK_EVERY);
+        now < self.end && !hub.entrance.are_scarce()
     }
 }
 
@@ -77,12 +89,8 @@ impl Worker {
                     }
                     Came::Part | Came::Other => {
                         let Some(stream) = conn.line().socket.take() else { return Poll::Ready(Err(End::Gone)) };
-                        let before = Life::Parting(Box::pin(std::future::ready(())));
-                        if let Life::Arriving(arrival) = std::mem::replace(life, before) {
-                            let stream = http::again(all.into_owned(), stream);
-                            let serving = http::serve(hub.clone(), stream, arrival.remote, arrival.permit);
-                            *life = Life::Parting(Box::pin(serving));
-                        }
+                        let (stream, remote) = (http::again(all.into_owned(), stream), arrival.remote);
+                        *life = Life::Parting(Box::pin(http::serve(hub.clone(), stream, remote)));
                     }
                 }
                 return Poll::Ready(Ok(()));

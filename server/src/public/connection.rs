@@ -56,6 +56,8 @@ pub struct Request {
     pub headers: Headers,
     /// A JWT in `Authorization`.
     pub bearer: Option<ResumeToken>,
+    /// Its place among those that have sent much of a hello and not all of it.
+    pub half_hello: Option<OwnedSemaphorePermit>,
 }
 
 /// Why the connection's work is over.
@@ -148,6 +150,7 @@ impl Worker {
 
     fn begin(hub: Arc<Hub>, stream: Stream, early: Vec<u8>, life: Life) -> Self {
         let conn = hub.connect(Socket::new(stream));
+        hub.entrance.come();
         Self { hub, conn, reader: Reader::new(Role::Server, early), life, alarm: None, stalled: None }
     }
 
@@ -206,12 +209,18 @@ impl Worker {
         alarm.as_mut().poll(cx)
     }
 
-    fn late(&self) -> Result<(), End> {
+    fn late(&mut self) -> Result<(), End> {
         if self.stalled.is_some_and(|until| until <= Instant::now()) {
             return Err(close(Close::SlowConsumer, "nothing was read for too long"));
         }
-        match &self.life {
-            Life::Arriving(_) => Err(End::Gone),
+        match &mut self.life {
+            Life::Arriving(arrival) => match arrival.has_patience(&self.hub) {
+                true => Ok(()),
+                false => {
+                    self.hub.metrics.rejected.of(Rejected::HandshakeTimeout).increment(1);
+                    Err(End::Gone)
+                }
+            },
             Life::Waiting { .. } => {
                 self.hub.metrics.rejected.of(Rejected::HelloTimeout).increment(1);
                 Err(close(Close::HelloTimeout, format!("no hello within {} ms", self.hub.config.limits.hello_ms)))
@@ -251,6 +260,12 @@ impl Worker {
         let close_ms = self.hub.config.limits.close_ms;
         (self.alarm, self.stalled) = (None, None);
         self.life = Life::Parting(Box::pin(parting::part(self.conn.clone(), reader, end, close_ms)));
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.hub.entrance.go();
     }
 }
 

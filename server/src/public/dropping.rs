@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// So much is dropped at most; the time is bounded by whoever calls.
 const DROPPED_BYTES_MAX: u64 = 64 << 20;
 /// Read at a time.
-const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 1 << 10;
 
 /// Says that nothing more comes from here, then drops what comes from there, to its end or the bound.
 pub(crate) async fn drop_rest(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {

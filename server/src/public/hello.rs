@@ -97,16 +97,18 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
     if is_too_late(hub, conn) {
         return;
     }
-    let Some(_room) = room else {
-        hub.metrics.rejected.of(Rejected::Sessions).increment(1);
-        hub.peers.turned_away();
-        hub.retry(conn.id, FULL_RETRY_MS, "full");
-        return;
-    };
+    let Some(_room) = room else { return turn_away(hub, conn) };
     let channels = identity.channels.iter().map(|name| name.as_str().into()).collect();
     let mut record = Record::new(Epoch(1), profile(request, hello, identity));
     record.channels = channels;
     start(hub, conn, record, Opening::New).await;
+}
+
+/// There is no room.
+fn turn_away(hub: &Hub, conn: &Conn) {
+    hub.metrics.rejected.of(Rejected::Sessions).increment(1);
+    hub.peers.turned_away();
+    hub.retry(conn.id, FULL_RETRY_MS, "full");
 }
 
 /// Whether no session begins here any more; says so. To be asked by whoever has a [`Room`](crate::hub::Room)
@@ -161,10 +163,15 @@ pub async fn reset(
     why: &'static str,
     record: Option<Box<Record<Message>>>,
 ) {
-    let _room = hub.room_in_any_case();
+    // A session that is here, or of which something is left to begin with, has its place already.
+    let room = match record.is_some() || hub.cell(replaces).is_some() {
+        true => Some(hub.room_in_any_case()),
+        false => hub.room_for_a_session(),
+    };
     if is_too_late(hub, conn) {
         return;
     }
+    let Some(_room) = room else { return turn_away(hub, conn) };
     tracing::warn!(session = %replaces, why, "session reset: its client and its app are told");
     hub.metrics.resets.increment(1);
     hub.replaced(replaces);

@@ -1,12 +1,13 @@
 //! What of the public listener is plain HTTP: hyper answers it. It can upgrade, too, for requests that came
 //! in an unusual way.
 
+use super::pace::{Paced, Times};
 use super::stream::{Io, Stream};
 use super::upgrade;
 use crate::hub::Hub;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,23 +15,38 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
-/// Serves one connection until it is upgraded or over.
-pub(super) async fn serve(hub: Arc<Hub>, stream: Stream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
+/// Serves one connection until it is upgraded or over. Its first request is here already. Where no place is left
+/// among those that may stay open for another one, it is closed after its answer.
+pub(super) async fn serve(hub: Arc<Hub>, stream: Stream, remote: SocketAddr) {
     let limits = hub.config.limits;
-    let service = service_fn(move |request| upgrade::answer(hub.clone(), remote, request));
+    let place = hub.entrance.keep_alive();
+    let asked = hub.clone();
+    let is_wanted = Box::new(move || asked.entrance.is_http_full() || asked.entrance.are_scarce());
+    let (stream, beat) = Paced::new(stream, Times { header_ms: limits.header_ms, idle_ms: limits.idle_ms, is_wanted });
+    let service = service_fn(move |request| {
+        let (hub, beat) = (hub.clone(), beat.clone());
+        async move {
+            beat.request();
+            let answer = upgrade::answer(hub, remote, request).await;
+            beat.answered();
+            answer
+        }
+    });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.header_ms))
+        // The stream keeps the times.
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(limits.header_bytes.max(8192) as usize)
-        .keep_alive(true)
+        .keep_alive(place.is_some())
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
+    let ended = match place {
+        Some(_) => Ok(connection.await),
+        None => tokio::time::timeout(Duration::from_millis(limits.close_ms), connection).await,
+    };
+    if let Ok(Err(error)) = ended {
         tracing::debug!(%remote, %error, "HTTP connection ended");
     }
-    drop(permit);
 }
 
 /// A stream that gives `bytes` once more before it goes on.

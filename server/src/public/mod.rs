@@ -6,6 +6,7 @@ pub mod connection;
 pub(crate) mod dropping;
 pub mod hello;
 mod http;
+pub(crate) mod pace;
 mod parting;
 mod reading;
 pub mod stream;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Where clients connect; with `--app` on any other path, too.
 pub const CONNECT_PATH: &str = "/connect";
@@ -30,10 +31,9 @@ const ACCEPT_REST_MS: u64 = 100;
 
 /// Accepts clients until the task is dropped. What fails for one connection is that connection's alone.
 pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>) {
-    let half_open = Arc::new(Semaphore::new(hub.config.limits.half_open as usize));
     loop {
-        // A permit is held until the upgrade is done; beyond the limit clients wait in the listen queue.
-        let Ok(permit) = half_open.clone().acquire_owned().await else { return };
+        // A turn is held until all of the request is here; beyond the limit clients wait in the listen queue.
+        let Some(permit) = hub.entrance.turn().await else { return };
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -45,19 +45,33 @@ pub async fn serve(hub: Arc<Hub>, listener: Listener, tls: Option<TlsReloader>) 
         let hub = hub.clone();
         match &tls {
             None => drop(tokio::spawn(Worker::new(hub, stream, remote, permit))),
-            Some(tls) => drop(tokio::spawn(shake_hands(hub, stream, remote, permit, tls.clone()))),
+            Some(tls) => {
+                let place = Place::take(&hub);
+                drop(tokio::spawn(shake_hands(place, stream, remote, permit, tls.clone())));
+            }
         }
     }
 }
 
+/// The place of a connection that has no task of its own yet.
+struct Place(Arc<Hub>);
+
+impl Place {
+    fn take(hub: &Arc<Hub>) -> Self {
+        hub.entrance.come();
+        Self(hub.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.entrance.go();
+    }
+}
+
 /// TLS first; what then serves the connection is a task of its own, without the handshake in it.
-async fn shake_hands(
-    hub: Arc<Hub>,
-    stream: Stream,
-    remote: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    tls: TlsReloader,
-) {
+async fn shake_hands(place: Place, stream: Stream, remote: SocketAddr, permit: OwnedSemaphorePermit, tls: TlsReloader) {
+    let hub = place.0.clone();
     match tls::accept(stream, Some(&tls), hub.config.limits.tls_ms).await {
         Ok(stream) => drop(tokio::spawn(Worker::new(hub, stream, remote, permit))),
         Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {

@@ -5,6 +5,7 @@ use super::hello;
 use crate::app;
 use crate::hub::Hub;
 use crate::hub::conn::Conn;
+use crate::hub::entrance::HELLO_BYTES_FREE;
 use crate::message::Message;
 use crate::telemetry::{Direction, Rejected};
 use crate::ws::{self, Event as Said, ReadError, frame};
@@ -37,8 +38,23 @@ impl Worker {
                 };
                 conn.hear(hub.now_s());
             }
-            let bytes_max = (hub.config.limits.message_bytes as usize).max(FRAME_BYTES_MAX) + FRAME_ROOM_BYTES;
+            let bytes_max = FRAME_ROOM_BYTES
+                + match life {
+                    Life::Serving(_) => (hub.config.limits.message_bytes as usize).max(FRAME_BYTES_MAX),
+                    // There is nothing to say but a hello.
+                    _ => FRAME_BYTES_MAX,
+                };
             let seen = reader.feed(&mut buffer[..bytes], bytes_max, &mut |said| on_said(hub, conn, life, said));
+            if let Life::Waiting { request, .. } = life
+                && reader.kept_bytes() > HELLO_BYTES_FREE
+                && request.half_hello.is_none()
+            {
+                request.half_hello = hub.entrance.half_hello();
+                if request.half_hello.is_none() {
+                    hub.metrics.rejected.of(Rejected::QueueFull).increment(1);
+                    return Poll::Ready(Err(close(Close::Later, "too many hellos that come in parts; come back")));
+                }
+            }
             Poll::Ready(match seen {
                 Ok(ControlFlow::Continue(()) | ControlFlow::Break(None)) => Ok(()),
                 Ok(ControlFlow::Break(Some(end))) => Err(end),

@@ -2,7 +2,7 @@
 
 use super::CONNECT_PATH;
 use super::connection::{self, Request as Asked};
-use super::stream::Stream;
+use super::pace::Paced;
 use crate::hub::Hub;
 use crate::telemetry::Rejected;
 use base64::Engine;
@@ -70,14 +70,15 @@ pub(super) async fn answer(
 }
 
 fn upgraded_to(hub: &Arc<Hub>, upgraded: hyper::upgrade::Upgraded, asked: Asked) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Paced>>() else {
         return tracing::error!("an upgraded connection is not the stream that was accepted");
     };
     // Copied out: one captured empty slice would keep hyper's 8 KiB buffer alive for the whole connection.
     let early = parts.read_buf.to_vec();
     drop(parts.read_buf);
     // A task of its own, so that nothing of the HTTP part stays on its stack.
-    tokio::spawn(connection::Worker::upgraded(hub.clone(), parts.io.into_inner(), early, asked));
+    let stream = parts.io.into_inner().into_inner();
+    tokio::spawn(connection::Worker::upgraded(hub.clone(), stream, early, asked));
 }
 
 /// The key of the answer, if this request becomes a client's connection.
@@ -254,6 +255,7 @@ pub(super) fn asked<B>(hub: &Hub, request: &Request<B>, remote: SocketAddr) -> A
         query: request.uri().query().map(str::to_owned),
         headers,
         bearer: bearer.map(|jwt| tidegate_protocol::id::ResumeToken(jwt.to_owned())),
+        half_hello: None,
     }
 }
 

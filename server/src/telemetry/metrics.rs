@@ -65,6 +65,7 @@ macro_rules! metrics {
 metrics! {
     sessions: ByLabel<Gauge, SessionPhase> = "tidegate_sessions", Gauge, Count, "Sessions of this hub by phase";
     connections: Gauge = "tidegate_connections", Gauge, Count, "Client connections that are open";
+    http_connections: Gauge = "tidegate_http_connections", Gauge, Count, "Connections of the public listener that stay open for another plain HTTP request";
     messages: ByLabel<Counter, Direction> = "tidegate_messages_total", Counter, Count, "App messages by direction";
     bytes: ByLabel<Counter, Direction> = "tidegate_bytes_total", Counter, Bytes, "Payload bytes of app messages by direction";
     unacked_bytes: Gauge = "tidegate_unacked_bytes", Gauge, Bytes, "Bytes of app messages kept until clients ack them";

@@ -84,7 +84,6 @@ impl Reader {
     }
 
     /// How much heap it holds, in bytes.
-    #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> usize {
         self.rest.capacity() + self.parts.as_ref().map_or(0, |parts| parts.len())
     }

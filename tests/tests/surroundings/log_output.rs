@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use tidegate_tests::{FakeApp, Hub, Outputs, Program, RawClient, Setup, Signal, binary, hook, wait_until, within};
+use tidegate_tests::{FakeApp, Hub, Program, RawClient, Setup, Signal, Surroundings, binary, hook, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -50,7 +50,9 @@ async fn a_hub_whose_log_reader_was_killed_parks_everybody_and_ends_as_it_was_as
     let tee = Command::new("tee").arg(&log).stdin(Stdio::from(reader)).stdout(Stdio::null()).spawn();
     let mut tee = tee.expect("tee is everywhere");
     let both = writer.try_clone().expect("a descriptor can be cloned");
-    let hub = setup.start_into(Outputs { stdout: Some(writer.into()), stderr: Some(both.into()) }).await;
+    let hub = setup
+        .start_into(Surroundings { stdout: Some(writer.into()), stderr: Some(both.into()), ..Surroundings::default() })
+        .await;
     let (mut client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
     wait_until("tee has the first lines", || async {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -73,7 +75,7 @@ async fn a_hub_whose_log_reader_was_killed_parks_everybody_and_ends_as_it_was_as
 async fn a_full_pipe_as_stderr_holds_nobody_up_and_says_what_was_dropped_once_it_is_read() {
     let (mut reader, writer) = stuck_pipe();
     let setup = Setup::new("A").flag("--log-level", "debug");
-    let hub = setup.start_into(Outputs { stdout: None, stderr: Some(writer.into()) }).await;
+    let hub = setup.start_into(Surroundings { stderr: Some(writer.into()), ..Surroundings::default() }).await;
     let (client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
     let client = tokio::sync::Mutex::new(client);
     // More than waits for a reader, by far: every connection that breaks is a line.
@@ -116,7 +118,13 @@ async fn a_full_pipe_as_stderr_holds_nobody_up_and_says_what_was_dropped_once_it
 #[tokio::test]
 async fn a_stop_behind_a_full_pipe_parks_everybody_and_has_an_end() {
     let ((_stderr, stderr), (_stdout, stdout)) = (stuck_pipe(), stuck_pipe());
-    let hub = Setup::new("A").start_into(Outputs { stdout: Some(stdout.into()), stderr: Some(stderr.into()) }).await;
+    let hub = Setup::new("A")
+        .start_into(Surroundings {
+            stdout: Some(stdout.into()),
+            stderr: Some(stderr.into()),
+            ..Surroundings::default()
+        })
+        .await;
     let (mut client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
     hub.signal(Signal::Term);
     assert_eq!(client.closed().await.0, Some(1012));
@@ -126,7 +134,9 @@ async fn a_stop_behind_a_full_pipe_parks_everybody_and_has_an_end() {
 
 #[tokio::test]
 async fn with_a_full_disk_behind_stdout_and_stderr_a_hub_starts_drains_and_ends() {
-    let hub = Setup::new("A").start_into(Outputs { stdout: Some(full_disk()), stderr: Some(full_disk()) }).await;
+    let hub = Setup::new("A")
+        .start_into(Surroundings { stdout: Some(full_disk()), stderr: Some(full_disk()), ..Surroundings::default() })
+        .await;
     let (mut client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
     let end = hook(&QUICK).to(&hub).run().await;
     assert_eq!(end.code, Some(0), "the trigger says:\n{}", end.stdout);
@@ -151,7 +161,7 @@ async fn what_is_wrong_with_a_setting_is_the_exit_code_also_where_nobody_can_rea
         let clone = |descriptor: &OwnedFd| Stdio::from(descriptor.try_clone().expect("a descriptor can be cloned"));
         let broken = OwnedFd::from(broken.try_clone().expect("a descriptor can be cloned"));
         for stderr in [clone(&stuck), clone(&broken), full_disk()] {
-            let into = Outputs { stdout: None, stderr: Some(stderr) };
+            let into = Surroundings { stderr: Some(stderr), ..Surroundings::default() };
             let exit = Program::start_into(program, program, &args, &[], into).exit().await;
             assert_eq!(exit.code, Some(2), "{program} {args:?}");
         }
@@ -164,7 +174,7 @@ async fn a_measurement_goes_on_to_its_result_although_nobody_takes_its_progress(
     let args = ["connect", "--start", &hub, "--count", "20"].map(str::to_owned);
     let (_reader, stuck) = stuck_pipe();
     for stderr in [Stdio::from(stuck), full_disk()] {
-        let into = Outputs { stdout: None, stderr: Some(stderr) };
+        let into = Surroundings { stderr: Some(stderr), ..Surroundings::default() };
         let exit = Program::start_into("load", "tidegate-load", &args, &[], into).exit().await;
         let last: Value = exit.stdout.last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         assert!(last.get("connect").is_some(), "its result is its last line: {:?}", exit.stdout);
@@ -206,7 +216,7 @@ async fn refusals_without_end_are_a_few_log_lines_and_a_sum() {
 async fn help_that_nobody_reads_has_an_end() {
     for program in ["tidegate", "tidegate-hook", "tidegate-load"] {
         let (_reader, stuck) = stuck_pipe();
-        let into = Outputs { stdout: Some(stuck.into()), stderr: None };
+        let into = Surroundings { stdout: Some(stuck.into()), ..Surroundings::default() };
         let exit = Program::start_into(program, program, &["--help".to_owned()], &[], into).exit().await;
         assert_eq!(exit.code, Some(0), "{program}");
     }
