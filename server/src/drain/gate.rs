@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::hub::Hub;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tidegate_protocol::control::DrainStatus;
 use tidegate_protocol::drain::{Drain, Event};
 use tidegate_protocol::id::SessionId;
@@ -31,7 +31,7 @@ impl Driver {
         if !held {
             return Err(Box::new(self.status_now(hub)));
         }
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Continue);
+        self.inbox.push(Event::Continue);
         while self.step(hub) {}
         Ok(self.status_now(hub))
     }
