@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tidegate_protocol::app::{Answer as Answered, GiveUp, Limits, Next, Redials};
 use tidegate_protocol::close::{Close, reason_until};
-use tidegate_protocol::position::Millis;
 use tidegate_protocol::replay::{Payload, ReplayLimits};
 use tidegate_protocol::session::Session;
 use tokio::sync::OwnedSemaphorePermit;
@@ -48,8 +47,8 @@ enum Happened {
 pub(super) enum Closing {
     /// Nothing was said yet.
     Not,
-    /// `moving` has left.
-    Asked { at: Millis },
+    /// `moving` has left, at this millisecond of the hub's clock, which wraps around: a task must stay small.
+    Asked { at_ms: u32 },
     /// The close was put, in a quiet moment or not.
     Put { quiet: bool },
 }

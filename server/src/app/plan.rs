@@ -161,7 +161,10 @@ impl Work {
     fn close_at(&self, inner: &Inner, until: Instant) -> Option<Millis> {
         let asked_at = match self.closing {
             Closing::Not => None,
-            Closing::Asked { at } => Some(at),
+            Closing::Asked { at_ms } => {
+                let now = self.hub.now().0;
+                Some(Millis(now - u64::from((now as u32).wrapping_sub(at_ms))))
+            }
             Closing::Put { .. } => return None,
         };
         let side = inner.app.as_ref()?;

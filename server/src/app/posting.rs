@@ -49,7 +49,7 @@ impl Work {
             *until = Instant::now() + Duration::from_millis(self.hub.config.limits.app_moving_ms);
         }
         if moving && self.closing == Closing::Not {
-            self.closing = Closing::Asked { at: self.hub.now() };
+            self.closing = Closing::Asked { at_ms: self.hub.now().0 as u32 };
         }
         let state = match event.kind {
             Kind::Resumed { .. } => session.record().map(|record| record.state.clone()).unwrap_or_default(),
