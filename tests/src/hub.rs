@@ -155,7 +155,15 @@ impl Setup {
     /// # Panics
     /// When it does not answer in time.
     pub async fn start_into(self, around: Surroundings) -> Hub {
-        let setup = self.at(free_address(), free_address());
+        self.at(free_address(), free_address()).start_at_into(around).await
+    }
+
+    /// The same, on the addresses that it has.
+    ///
+    /// # Panics
+    /// When it does not answer in time.
+    pub async fn start_at_into(&self, around: Surroundings) -> Hub {
+        let setup = self.clone();
         let program = Program::start_into(&setup.name, "tidegate", &setup.args(), &setup.env, around);
         let (public, private) = (setup.public, setup.private);
         let hub = Hub { setup, program, public, private, api: Private::new(private) };

@@ -64,7 +64,7 @@ impl Lab {
     ///
     /// # Panics
     /// When a step fails: with the command.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         assert!(std::env::var_os(INSIDE).is_some(), "a lab is made inside namespaces of its own");
         sh("ip link set lo up");
         sh(&format!("mount -t tmpfs lab {ROOTS} && mount -t tmpfs lab /run && mkdir /run/netns"));

@@ -99,7 +99,7 @@ async fn the_manifests_pods_start_as_their_user_and_one_that_is_deleted_hands_ev
     let set = document("StatefulSet");
     let spec = &set["spec"]["template"]["spec"];
     let container = &spec["containers"][0];
-    let lab = Lab::new();
+    let lab = Lab::start();
     let app = lab.machine("app", "10.0.1.50");
     let _kitchen = crate::fleet::kitchen(&app).await;
     let mut pods: Vec<Pod> = (0..PODS).map(|n| Pod::new(&lab, n, spec)).collect();

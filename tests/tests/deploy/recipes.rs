@@ -13,7 +13,7 @@ const DRAIN: &str = "tidegate-hook drain --strict --notice 1s --window 3s --sett
 
 /// Starts the recipe's program with the recipe's file, and drains one hub of two with users at work.
 async fn drains_cleanly(file: &str, start: impl Fn(&tidegate_tests::Machine) -> Program) {
-    let lab = Lab::new();
+    let lab = Lab::start();
     let two = Two::start(&lab).await;
     let machine = lab.machine("lb", BALANCER);
     machine.write(&format!("/etc/{file}"), 0o644, &shipped(&format!("balancers/{file}")));

@@ -64,7 +64,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     if !lab("systemd::systemd_finds_nothing_wrong_with_the_unit") {
         return;
     }
-    let machine = Lab::new().machine("a", "10.0.1.11");
+    let machine = Lab::start().machine("a", "10.0.1.11");
     machine.must("useradd --system --home-dir /var/lib/tidegate --shell /usr/sbin/nologin tidegate");
     let unit = shipped("systemd/tidegate.service");
     machine.write("/etc/systemd/system/tidegate.service", 0o644, &unit);
@@ -87,7 +87,7 @@ async fn the_units_commands_run_as_its_user_and_a_restart_keeps_everybody() {
     if !lab("systemd::the_units_commands_run_as_its_user_and_a_restart_keeps_everybody") {
         return;
     }
-    let machine = Lab::new().machine("a", "10.0.1.11");
+    let machine = Lab::start().machine("a", "10.0.1.11");
     with_systemctl(&machine);
     let unit = shipped("systemd/tidegate.service");
     // The commands that the unit's own head gives.

@@ -17,7 +17,7 @@ async fn the_page_of_two_instances_works_word_by_word_and_its_deployment_is_noti
     if !lab("two_instances::the_page_of_two_instances_works_word_by_word_and_its_deployment_is_noticed_by_nobody") {
         return;
     }
-    let lab = Lab::new();
+    let lab = Lab::start();
     let (a, b) = (lab.machine("a", "10.0.1.11"), lab.machine("b", "10.0.1.12"));
     let _apps = [kitchen(&a).await, kitchen(&b).await];
     follow(&a, &b).await;

@@ -5,7 +5,7 @@ use crate::tally::Tally;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidegate_tests::{Books, FakeApp, Hub, Owners, Private, Relay, Setup, acquainted, free_address};
+use tidegate_tests::{Books, FakeApp, Hub, Surroundings, Owners, Private, Relay, Setup, acquainted, free_address};
 
 /// How often owners are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
@@ -65,6 +65,21 @@ impl Fleet {
         };
         let hub = Arc::new(setup.start().await);
         self.hubs()[at] = hub;
+    }
+
+    /// Starts the next process of a hub that is over, with a stderr that nobody will ever read.
+    pub(crate) async fn start_with_a_closed_log(&self, at: usize) {
+        let (reader, writer) = std::io::pipe().expect("a pipe costs two descriptors");
+        drop(reader);
+        let closed = Surroundings { stdout: None, stderr: Some(writer.into()) };
+        let hub = Arc::new(self.setups[at].start_at_into(closed).await);
+        self.hubs()[at] = hub;
+    }
+
+    /// Newcomers, and whoever comes back by the way in, reach these hubs by turns from now on.
+    pub(crate) fn front_of(&self, hubs: &[usize]) {
+        let targets: Vec<SocketAddr> = hubs.iter().map(|at| self.hub(*at).public).collect();
+        self.front.retarget(&targets);
     }
 
     /// Starts whoever is over, and ends every drain.

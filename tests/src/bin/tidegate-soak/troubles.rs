@@ -26,9 +26,12 @@ enum Trouble {
     Standstill,
     CutAll,
     Armed,
+    FullDisk,
+    ClosedLog,
+    TwoHubs,
 }
 
-const TROUBLES: [(Trouble, &str); 10] = [
+const TROUBLES: [(Trouble, &str); 13] = [
     (Trouble::Drain, "drains"),
     (Trouble::DrainAndCancel, "cancels"),
     (Trouble::DrainAndKill, "kills in a drain"),
@@ -39,6 +42,9 @@ const TROUBLES: [(Trouble, &str); 10] = [
     (Trouble::Standstill, "standstills"),
     (Trouble::CutAll, "cuts of all"),
     (Trouble::Armed, "kills at a named step"),
+    (Trouble::FullDisk, "full disks"),
+    (Trouble::ClosedLog, "closed logs"),
+    (Trouble::TwoHubs, "drains of one of two behind a plain balancer"),
 ];
 
 /// Makes trouble until this moment.
@@ -99,6 +105,33 @@ async fn make(trouble: Trouble, at: usize, fleet: &Fleet, chance: &mut Chance, t
         }
         Trouble::CutAll => fleet.front.cut(),
         Trouble::Armed => armed(at, fleet, chance, tally).await,
+        Trouble::FullDisk => {
+            // Not a byte more may be written; its drain has peers, its stop may have to park.
+            hub.limit_file_bytes(Some(0));
+            let policy = policy(chance);
+            drain(&hub, &policy).await;
+            if chance.once_in(2) {
+                ended(&hub, &policy, tally).await;
+            }
+            stop(&hub, tally).await;
+        }
+        Trouble::ClosedLog => {
+            stop(&hub, tally).await;
+            fleet.start_with_a_closed_log(at).await;
+            let hub = fleet.hub(at);
+            tokio::time::sleep(chance.span(500, 2_000)).await;
+            let policy = policy(chance);
+            drain(&hub, &policy).await;
+            ended(&hub, &policy, tally).await;
+            stop(&hub, tally).await;
+        }
+        Trouble::TwoHubs => {
+            let policy = policy(chance);
+            fleet.front_of(&[at, LASTING]);
+            drain(&hub, &policy).await;
+            ended(&hub, &policy, tally).await;
+            fleet.front_of(&[0, 1, 2]);
+        }
     }
 }
 
