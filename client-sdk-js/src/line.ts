@@ -130,11 +130,13 @@ function gap(state: Served, frame: { from: number; to: number; why: string }, at
     return fault(`a gap from ${frame.from} to ${frame.to} at position ${line.position}`);
   }
   const moved = { ...line, position: frame.to };
-  if (frame.to <= session.received) return step({ ...state, line: moved }, []);
+  const told = (from: number): Effect => ({ do: "tell", event: { type: "gap", from, to: frame.to, why: frame.why } });
+  if (frame.to <= session.received) {
+    // One that begins where it ends counts nothing: the hub does not know what is missing, only that something may be.
+    return step({ ...state, line: moved }, frame.from === frame.to ? [told(frame.to)] : []);
+  }
   const next = { ...session, received: frame.to, tellAt: session.tellAt ?? at.now + TELL_MS };
-  return step({ ...state, line: moved, session: next }, [
-    { do: "tell", event: { type: "gap", from: session.received, to: frame.to, why: frame.why } },
-  ]);
+  return step({ ...state, line: moved, session: next }, [told(session.received)]);
 }
 
 function notice(state: Served, frame: NoticeFrame): Heard {

@@ -159,6 +159,13 @@ describe("counting", () => {
     assert.deepEqual(bench.message(2, "c").delivered(), ["c"]);
   });
 
+  it("tells of a gap that counts nothing: something may be missing", () => {
+    const bench = Bench.open().message(1, "a");
+    bench.frame(1, { type: "gap", from: 1, to: 1, why: "fan_ring_short" });
+    assert.deepEqual(bench.told(), [{ type: "gap", from: 1, to: 1, why: "fan_ring_short" }]);
+    assert.deepEqual(bench.message(1, "b").delivered(), ["b"]);
+  });
+
   it("refuses a gap that does not begin at the position, or leads back", () => {
     for (const [from, to] of [[0, 1], [1, 3], [3, 4], [2, 1]] as const) {
       const bench = Bench.open().message(1, "a").message(1, "b");

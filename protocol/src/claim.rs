@@ -6,6 +6,7 @@
 //!      │  ▲                              │
 //!      │  └─── not the owner any more ───┘ (at most 4 hops)
 //!      │
+//!      ├── one said parked, its hub is away ► Done: retry         (it is safe, and waits for its disk)
 //!      ├── all said unknown ───────────────► Done: reset          (knowledge only, rule 13)
 //!      ├── somebody silent ────────────────► Done: retry          (or reset, once orphaned: rule 14)
 //!      └── refused for good ───────────────► Done: close
@@ -17,8 +18,8 @@ use crate::id::{ConnectionId, HubId, SessionId};
 use crate::peer::{ClaimId, Knowledge, PeerMessage, Refusal, SNAPSHOT_VERSIONS};
 use crate::position::Generation;
 use crate::replay::Payload;
-use crate::session::RETRY_MOVING_MS;
 use crate::session::record::{HelloFacts, Record, Verdict};
+use crate::session::{RETRY_MOVING_MS, RETRY_PARKED_MS};
 use std::collections::BTreeMap;
 
 /// How long hubs have to answer `locate`, in milliseconds.
@@ -252,7 +253,11 @@ impl Claim {
                 self.trail = Some(Trail { from: hub, to: next, generation, lost: false });
                 self.claim_at(next, answers, out);
             }
-            Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::Owner(_) | Knowledge::Ended(_) => {
+            Knowledge::Unknown
+            | Knowledge::Copy(_)
+            | Knowledge::Owner(_)
+            | Knowledge::Ended(_)
+            | Knowledge::Parked(_) => {
                 self.search = Search::Locating(answers);
                 self.decide(false, out);
             }
@@ -296,8 +301,16 @@ impl Claim {
         let all_in = answers.values().all(Option::is_some);
         let owner = best(answers, |knowledge| match knowledge {
             Knowledge::Owner(generation) => Some(generation),
-            Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::MovedTo(..) | Knowledge::Ended(_) => None,
+            Knowledge::Unknown
+            | Knowledge::Copy(_)
+            | Knowledge::MovedTo(..)
+            | Knowledge::Ended(_)
+            | Knowledge::Parked(_) => None,
         });
+        if owner.is_none() && (all_in || silence) && is_parked(answers) {
+            // However long its client has waited: it is safe, and nobody else may begin it anew.
+            return self.retry(RETRY_PARKED_MS, "parked", out);
+        }
         let target = owner.or_else(|| if all_in || silence { trail(answers) } else { None });
         if let Some(hub) = target {
             let answers = std::mem::take(answers);
@@ -337,18 +350,30 @@ impl Claim {
     }
 }
 
+/// Whether the session is known to lie on the disk of a hub that is away. One that answers speaks for itself, whatever
+/// was said of it before; and an end is an end.
+fn is_parked(answers: &Answers) -> bool {
+    let away = |hub: HubId| answers.get(&hub).copied().flatten().is_none();
+    let ended = answers.values().any(|answer| matches!(answer, Some(Knowledge::Ended(_))));
+    !ended && answers.values().any(|answer| matches!(answer, Some(Knowledge::Parked(hub)) if away(*hub)))
+}
+
 /// Without an owner's answer: whoever holds data, or a trail. `Ended` is knowledge that nothing is left.
 fn trail(answers: &Answers) -> Option<HubId> {
     let ended = best(answers, |knowledge| match knowledge {
         Knowledge::Ended(generation) => Some(generation),
-        Knowledge::Unknown | Knowledge::Copy(_) | Knowledge::MovedTo(..) | Knowledge::Owner(_) => None,
+        Knowledge::Unknown
+        | Knowledge::Copy(_)
+        | Knowledge::MovedTo(..)
+        | Knowledge::Owner(_)
+        | Knowledge::Parked(_) => None,
     });
     if ended.is_some() {
         return None;
     }
     best(answers, |knowledge| match knowledge {
         Knowledge::Copy(generation) | Knowledge::MovedTo(_, generation) => Some(generation),
-        Knowledge::Unknown | Knowledge::Owner(_) | Knowledge::Ended(_) => None,
+        Knowledge::Unknown | Knowledge::Owner(_) | Knowledge::Ended(_) | Knowledge::Parked(_) => None,
     })
 }
 

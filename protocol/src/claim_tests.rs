@@ -152,3 +152,37 @@ fn a_trail_is_followed_to_the_hub_with_the_highest_generation() {
     claim.on_located(B, Knowledge::Copy(Generation(3)), &mut out);
     assert!(matches!(out[..], [Step::Say(B, PeerMessage::Claim { .. })]), "{out:?}");
 }
+
+#[test]
+fn a_session_that_lies_on_the_disk_of_a_hub_that_is_away_waits_for_it_however_long_its_client_has_waited() {
+    const GONE: HubId = HubId(0xc);
+    for orphaned in [false, true] {
+        // Nobody else knows it, or a tombstone leads to the hub that is away, or a copy was left behind.
+        for other in [Knowledge::Unknown, Knowledge::MovedTo(GONE, Generation(3)), Knowledge::Copy(Generation(2))] {
+            let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
+            claim.on_located(A, Knowledge::Parked(GONE), &mut out);
+            claim.on_located(B, other, &mut out);
+            assert!(matches!(out[..], [Step::Retry { why: "parked", .. }]), "{other:?}: {out:?}");
+        }
+        // The hub itself was asked, and is silent.
+        let (mut claim, mut out) = (begin(orphaned), Vec::<Step<u8>>::new());
+        claim.on_located(A, Knowledge::Parked(B), &mut out);
+        assert_eq!(out, [], "its own answer may come");
+        claim.on_silence(&mut out);
+        assert!(matches!(out[..], [Step::Retry { why: "parked", .. }]), "{out:?}");
+    }
+}
+
+#[test]
+fn whoever_has_a_session_speaks_for_himself_whatever_was_said_of_his_disk() {
+    let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
+    claim.on_located(A, Knowledge::Parked(B), &mut out);
+    claim.on_located(B, Knowledge::Owner(Generation(4)), &mut out);
+    assert!(matches!(out[..], [Step::Say(B, PeerMessage::Claim { .. })]), "{out:?}");
+    for said in [Knowledge::Unknown, Knowledge::Ended(Generation(4))] {
+        let (mut claim, mut out) = (begin(true), Vec::<Step<u8>>::new());
+        claim.on_located(A, Knowledge::Parked(B), &mut out);
+        claim.on_located(B, said, &mut out);
+        assert_eq!(out, [Step::Reset { why: "unknown", record: None }], "it is not there any more: {said:?}");
+    }
+}

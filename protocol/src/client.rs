@@ -402,7 +402,10 @@ impl<M: Payload> Client<M> {
         {
             thread.received = to;
             thread.ack_due.get_or_insert(turn.now.plus(turn.settings.ack_ms));
-            turn.then(Action::Report(Report::Gap { from: received, to, why }));
+        }
+        // One that begins where it ends counts nothing: the hub does not know what is missing, only that something may be.
+        if to > received || from == to {
+            turn.then(Action::Report(Report::Gap { from: received.min(to), to, why }));
         }
     }
 

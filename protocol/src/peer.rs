@@ -53,6 +53,8 @@ pub enum Knowledge {
     Owner(Generation),
     /// It ended here.
     Ended(Generation),
+    /// That hub said that it lies on its disk, and is not back yet.
+    Parked(HubId),
 }
 
 /// Why a claim was not granted.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_output::{Outlet, Stream};
 use tidegate_protocol::id::{HubId, Incarnation};
+use tidegate_protocol::stopping::Stopping;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a start waits for another process to leave the data directory.
@@ -87,7 +88,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
     telemetry::log_panics();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(|| _ = memory::give_back()).build()?;
-    runtime.block_on(serve(config, files))
+    let served = runtime.block_on(serve(config, files));
+    // A thread that waits for a disk that stands still must not keep the process.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: Config, files: OpenFiles) -> Result<(), RunError> {
@@ -182,6 +186,8 @@ impl Start {
         tokio::spawn(hub::sweep(hub.clone(), SWEEP));
         crate::peer::spawn(&hub);
         crate::drain::spawn(&hub);
+        let parked = hub.clone();
+        tokio::spawn(async move { parked.index_parked().await });
         let timers = hub.clone();
         tokio::spawn(async move { timers.run_timers().await });
         Ok(hub)
@@ -254,23 +260,41 @@ fn say_ready(public: SocketAddr, private: SocketAddr) -> Outlet {
     stdout
 }
 
-/// Push, else park, within the stop deadline; once `hurried` is done, park at once.
+/// Push, else park, within the stop deadline; once `hurried` is done, park at once. Whatever peers and disk do, it is
+/// over at the deadline.
 pub async fn stop(hub: &Arc<Hub>, hurried: impl Future<Output = ()>) {
-    tracing::info!(deadline_ms = hub.config.stop_deadline_ms, "stopping: sessions are pushed to peers, else parked");
-    let _stays_parked = tokio::select! {
-        biased;
-        stays = crate::drain::leave(hub) => stays,
-        () = hurried => {
-            tracing::info!("second signal: parking at once");
-            crate::drain::park_everything(hub).await
+    let deadline_ms = hub.config.stop_deadline_ms;
+    tracing::info!(deadline_ms, "stopping: sessions are pushed to peers, else parked");
+    let began = hub.now();
+    let mut stopping = Stopping::begin(began, deadline_ms);
+    let ending = async {
+        let hurry = tokio::select! {
+            biased;
+            stays = crate::drain::leave(hub, &mut stopping) => Ok(stays),
+            () = hurried => Err(()),
+        };
+        let _stays_parked = match hurry {
+            Ok(stays) => stays,
+            Err(()) => {
+                tracing::info!("second signal: parking at once");
+                crate::drain::park_everything(hub, &mut stopping).await
+            }
+        };
+        hub.peers.goodbye().await;
+        // After the goodbye: what peers had published by then is in it.
+        hub.leave_ledger().await;
+        hub.drain.kept().await;
+        if let Err(error) = hub.store.close().await {
+            tracing::error!(%error, "the log of parked sessions did not close cleanly");
         }
     };
-    hub.peers.goodbye().await;
-    hub.drain.kept().await;
-    if let Err(error) = hub.store.close().await {
-        tracing::error!(%error, "the log of parked sessions did not close cleanly");
+    if tokio::time::timeout(Duration::from_millis(deadline_ms), ending).await.is_err() {
+        tracing::error!(
+            deadline_ms,
+            "the stop deadline has come before the last words were said: a disk or a peer stands still"
+        );
     }
-    tracing::info!("stopped");
+    tracing::info!(took_ms = hub.now().since(began), "stopped");
 }
 
 enum Told {

@@ -242,6 +242,17 @@ fn a_gap_moves_the_position_and_is_told_once_for_what_is_really_missing() {
 }
 
 #[test]
+fn a_gap_that_counts_nothing_is_told_too_and_changes_nothing() {
+    let mut client = up();
+    app(&mut client, OLD, "d1");
+    let gap = ServerFrame::Gap { from: Offset(1), to: Offset(1), why: "fan_ring_short".into() };
+    let actions = step(&mut client, 0, Event::Frame(OLD, gap));
+    assert_eq!(reports(&actions), [&Report::Gap { from: Offset(1), to: Offset(1), why: "fan_ring_short".into() }]);
+    assert_eq!(client.received(), Offset(1));
+    assert_eq!(delivered(&app(&mut client, OLD, "d2")), 1);
+}
+
+#[test]
 fn an_ack_goes_out_after_thirty_two_messages_or_a_quarter_of_a_second() {
     let mut client = up();
     for _ in 0..31 {

@@ -44,6 +44,10 @@ pub enum Verdict {
     Impossible,
 }
 
+/// Stands among the stamps of [`Record::applied`] where fleet-wide messages may be missing, and at which offset that was
+/// noted or told last. No incarnation is written like this; a release that does not know it passes it over.
+const MISSED: &str = "missed";
+
 /// Everything that moves with a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(bound(serialize = "M: Payload + Serialize", deserialize = "M: Payload + Deserialize<'de>"))]
@@ -151,6 +155,30 @@ impl<M: Payload> Record<M> {
     pub fn accept(&mut self, hello: &HelloFacts) {
         self.tokens.used = hello.serial;
         self.attempt = hello.attempt;
+    }
+
+    /// Fleet-wide messages may be missing, and nobody knows which: its client is to be told, as soon as there is one.
+    pub fn miss(&mut self) {
+        self.applied.insert(MISSED.to_owned(), self.outbox.end().0);
+    }
+
+    /// Whether its client is to be told so with the next welcome.
+    pub fn has_missed(&self) -> bool {
+        self.applied.contains_key(MISSED)
+    }
+
+    /// What [`Record::miss`] noted, when the stamps are taken out of it.
+    pub fn keep_missed(&mut self, applied: &mut BTreeMap<String, u64>) {
+        if let Some((name, at)) = applied.remove_entry(MISSED) {
+            self.applied.insert(name, at);
+        }
+    }
+
+    /// The client has so many messages. Who has one that was numbered after it was told has heard what it was told.
+    pub fn heard(&mut self, received: Offset) {
+        if !self.applied.is_empty() && self.applied.get(MISSED).is_some_and(|told| received.0 > *told) {
+            self.applied.remove(MISSED);
+        }
     }
 
     /// The serial for a new token.

@@ -21,6 +21,8 @@ pub struct Budget {
     pub crashes: u8,
     /// Hubs that end in good order: all of their sessions may, their last words are out, and they say goodbye.
     pub ends: u8,
+    /// Hubs that end with the session on their disk and are away for a while, with a goodbye.
+    pub sleeps: u8,
     /// `move` orders to the client.
     pub orders: u8,
     /// Sessions pushed to a peer.
@@ -139,6 +141,8 @@ pub enum Mutant {
     ResetWithoutAsking,
     /// Rule 18: the connection is closed before the record is on disk.
     ParkedBeforeWritten,
+    /// Rule 13: peers forget what a hub that is away has on its disk.
+    ParkedForgotten,
     /// Rule 2: an app message travels before `welcome`.
     MessageBeforeWelcome,
     /// Rule 3: a connection does not start at `welcome.from`, but one before it.

@@ -85,7 +85,7 @@ impl Model for Scenario {
                 kept(world, |fault| matches!(fault, Fault::ClientEnded(_) | Fault::SessionEnded))
             }),
             Property::always("no reset while a hub has the session", |_, world| {
-                kept(world, |fault| fault == Fault::NeedlessReset)
+                kept(world, |fault| matches!(fault, Fault::NeedlessReset | Fault::ResetWhileParked))
             }),
             Property::always("no reset unless a hub lost its memory or the client waited", |_, world: &World| {
                 let ledger = &world.ledger;

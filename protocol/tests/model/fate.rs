@@ -46,9 +46,31 @@ impl World {
         }
     }
 
+    /// The hub ends with the session on its disk, and says goodbye; the next process comes later.
+    pub fn sleep(&mut self, hub: usize) {
+        for pipe in self.pipes.iter_mut().filter(|pipe| pipe.hub == hub && pipe.hub_open) {
+            pipe.hub_closes(Down::Cut);
+        }
+        let disk = std::mem::replace(&mut self.hubs[hub].disk, Disk::Empty);
+        let (run, hubs) = (self.hubs[hub].run, self.hubs.len());
+        self.hubs[hub] = Hub { run, disk, asleep: true, ..Hub::new(hub, hubs) };
+        for other in (0..hubs).filter(|other| *other != hub) {
+            let named = self.mutant != Mutant::ParkedForgotten;
+            self.hubs[other].to_learn.remove(&hub);
+            self.hubs[other].away.insert(hub, named);
+            self.feed(other, Event::PeerGone { hub: hub_id(hub) });
+            self.hubs[other].shelf.peer_gone(hub_id(hub));
+            let ids: Vec<_> = self.hubs[other].claims.iter().map(Claim::id).collect();
+            for id in ids {
+                self.with_claim(other, id, |claim, out| claim.on_gone(hub_id(hub), out));
+            }
+        }
+    }
+
     /// A hub notices that a peer is back under a new incarnation.
     pub fn learn(&mut self, hub: usize, gone: usize) {
         self.hubs[hub].to_learn.remove(&gone);
+        self.hubs[hub].away.remove(&gone);
         self.hubs[hub].knows[gone] = self.hubs[gone].run;
         self.feed(hub, Event::PeerGone { hub: hub_id(gone) });
         self.hubs[hub].shelf.peer_gone(hub_id(gone));

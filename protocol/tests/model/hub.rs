@@ -60,6 +60,10 @@ pub struct Hub {
     pub settling: bool,
     /// A record is being written.
     pub writing: bool,
+    /// No process runs: what is on its disk is safe, and the next one comes some time.
+    pub asleep: bool,
+    /// Hubs that have said goodbye, and whether they named the session as on their disk.
+    pub away: BTreeMap<usize, bool>,
     /// What is on its disk; survives a crash.
     pub disk: Disk,
     /// How much it acked on the connection at work.
@@ -85,6 +89,8 @@ impl Hub {
             timers: BTreeSet::new(),
             settling: false,
             writing: false,
+            asleep: false,
+            away: BTreeMap::new(),
             disk: Disk::Empty,
             acked: 0,
             calls: 0,
@@ -217,6 +223,9 @@ impl World {
     /// What the link between hubs sees to: a run hears nothing that was meant for an earlier one; the
     /// end of a peer's run is noticed before the first word of the next one, and no word of it after that.
     pub fn deliver(&mut self, parcel: &Parcel) {
+        if self.hubs[parcel.to].asleep {
+            return;
+        }
         let known = self.hubs[parcel.to].knows[parcel.from];
         if self.mutant != Mutant::NoIncarnationFence {
             if parcel.from_run < known {
@@ -232,6 +241,13 @@ impl World {
     /// A word from a peer arrives.
     pub fn hear(&mut self, hub: usize, from: usize, message: PeerMessage<Note>) {
         match message {
+            PeerMessage::Locate { claim, .. } if self.parked_elsewhere(hub).is_some() => {
+                let knowledge = match (self.hubs[hub].session.knowledge(), self.parked_elsewhere(hub)) {
+                    (known @ (Knowledge::Owner(_) | Knowledge::Ended(_)), _) | (known, None) => known,
+                    (_, Some(at)) => Knowledge::Parked(at),
+                };
+                self.say(hub, hub_id(from), PeerMessage::Located { session: SESSION, claim, knowledge });
+            }
             PeerMessage::Located { claim, knowledge, .. } => {
                 self.with_claim(hub, claim, |claim, out| claim.on_located(hub_id(from), knowledge, out));
             }
@@ -274,6 +290,11 @@ impl World {
             }
             message => self.feed(hub, Event::Peer { from: hub_id(from), message }),
         }
+    }
+
+    /// On whose disk a hub knows the session to lie, while that one is away.
+    fn parked_elsewhere(&self, hub: usize) -> Option<HubId> {
+        self.hubs[hub].away.iter().find(|(_, named)| **named).map(|(at, _)| hub_id(*at))
     }
 
     fn bulk_came(&mut self, hub: usize, from: usize, bulk: Generation, contents: Box<Bulk<Note>>) {
@@ -337,7 +358,8 @@ impl World {
         let hello = self.bend_hello(hub, facts(hello));
         self.ledger.orphaned |= orphaned;
         let alone = self.mutant == Mutant::ResetWithoutAsking && self.hubs[hub].session.record().is_some();
-        if self.hubs[hub].session.answers_hello() || alone {
+        let parked = self.parked_elsewhere(hub).is_some() && !self.hubs[hub].session.is_owner();
+        if (self.hubs[hub].session.answers_hello() && !parked) || alone {
             if orphaned {
                 return self.feed(hub, Event::Orphaned { conn, hello });
             }
@@ -350,7 +372,9 @@ impl World {
         let owner = self.owner_now();
         self.hubs[hub].seen.insert(conn, owner);
         let nobody_else = self.mutant == Mutant::AsksNobody;
-        let everyone = (0..self.hubs.len()).filter(|other| !nobody_else || *other == hub).map(hub_id);
+        let away: BTreeSet<usize> = self.hubs[hub].away.keys().copied().collect();
+        let asked = |other: &usize| (!nobody_else || *other == hub) && !away.contains(other);
+        let everyone = (0..self.hubs.len()).filter(asked).map(hub_id);
         let mut steps = Vec::new();
         let claim = Claim::begin(SESSION, id, conn, hello, orphaned, everyone, &mut steps);
         self.hubs[hub].claims.push(claim);
@@ -427,6 +451,8 @@ impl World {
         let known = self.hubs[hub].seen.remove(&conn).unwrap_or(owner);
         let needless = owner.is_some() && known == owner && !self.ledger.orphaned && !self.ledger.reset;
         self.ledger.expect(!needless, Fault::NeedlessReset);
+        let safe = self.hubs.iter().any(|hub| hub.asleep && matches!(hub.disk, Disk::Parked(..)));
+        self.ledger.expect(!safe || self.ledger.may_end(), Fault::ResetWhileParked);
         self.ledger.reset = true;
         let frame = welcome_frame(SessionId(99), Epoch(2), hub, 1, Generation(1), false, Offset(0), Offset(0));
         if let Some(pipe) = self.pipe_mut(conn) {

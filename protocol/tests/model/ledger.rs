@@ -32,6 +32,8 @@ pub enum Fault {
     SessionEnded,
     /// The client was reset although a hub had its session, and it had not waited.
     NeedlessReset,
+    /// The client was reset although its session lay on the disk of a hub that was away and had said so.
+    ResetWhileParked,
     /// A client was told 1012 `parked` while nothing was on disk.
     ParkedWithoutRecord,
     /// A call waits at a hub that neither has the session nor will get it.

@@ -48,6 +48,7 @@ pub const QUIET: Budget = Budget {
     deaths: 0,
     thieves: 0,
     calls: 0,
+    sleeps: 0,
 };
 
 fn scenario(name: &'static str, hubs: usize, grain: Grain, budget: Budget) -> Scenario {
@@ -228,6 +229,12 @@ fn a_parked_session_survives_its_process() {
 fn a_parked_session_is_found_by_a_peer() {
     let budget = Budget { parks: 1, dials: 1, orders: 1, crashes: 1, publishes: 1, claim_limits: 1, ..QUIET };
     prove(scenario("park with peer", 2, Grain::PEERS, budget));
+}
+
+#[test]
+fn a_parked_session_whose_hub_is_away_waits_for_it() {
+    let budget = Budget { parks: 1, sleeps: 1, dials: 2, orphans: 1, publishes: 1, claim_limits: 1, ..QUIET };
+    prove(scenario("park and away", 2, Grain::PEERS, budget));
 }
 
 #[test]

@@ -105,6 +105,12 @@ fn a_park_that_is_told_before_it_is_written_is_caught() {
 }
 
 #[test]
+fn a_parked_session_that_is_forgotten_while_its_hub_is_away_is_caught() {
+    let budget = Budget { parks: 1, sleeps: 1, dials: 1, ..QUIET };
+    must_be_caught(Mutant::ParkedForgotten, Grain::PEERS, budget, &["no reset"]);
+}
+
+#[test]
 fn an_app_message_before_welcome_is_caught() {
     let budget = Budget { orders: 1, dials: 1, ..QUIET };
     must_be_caught(Mutant::MessageBeforeWelcome, Grain::PEERS, budget, &["never closed for good", "way back"]);

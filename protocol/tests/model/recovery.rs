@@ -32,6 +32,10 @@ pub fn recover(world: &World) -> Ending {
     let mut world = world.clone();
     world.grain = Grain { client_reads_at_once: false, hub_reads_at_once: false, ..world.grain };
     world.net.clear();
+    let asleep: Vec<usize> = (0..world.hubs.len()).filter(|hub| world.hubs[*hub].asleep).collect();
+    for hub in asleep {
+        world.apply(&Step::Wake(hub));
+    }
     let open: Vec<u32> = world.pipes.iter().map(|pipe| pipe.id).collect();
     for id in open {
         world.apply(&Step::Cut { id, lose_up: true });

@@ -1,7 +1,7 @@
 //! What may happen next.
 
 use crate::bounds::Mutant;
-use crate::hub::may_be_orphaned;
+use crate::hub::{Disk, may_be_orphaned};
 use crate::wire::{Pipe, Up};
 use crate::world::{LATE, Step, World};
 use tidegate_protocol::frame::ClientFrame;
@@ -23,6 +23,10 @@ impl World {
             }
         }
         for hub in 0..self.hubs.len() {
+            if self.hubs[hub].asleep {
+                steps.push(Step::Wake(hub));
+                continue;
+            }
             self.hub_steps(hub, steps);
             self.trouble(hub, steps);
             self.outside_steps(hub, steps);
@@ -34,7 +38,8 @@ impl World {
             return;
         }
         if self.client.dialling.is_some() {
-            steps.extend((0..self.hubs.len()).map(Step::Connect));
+            let awake = (0..self.hubs.len()).filter(|hub| !self.hubs[*hub].asleep);
+            steps.extend(awake.map(Step::Connect));
         }
         let machine = &self.client.machine;
         let due = machine.poll_timeout().is_some();
@@ -163,6 +168,9 @@ impl World {
         }
         if budget.crashes > 0 {
             steps.push(Step::Crash(hub));
+        }
+        if budget.sleeps > 0 && matches!(at.disk, Disk::Parked(..)) && self.may_end(hub) {
+            steps.push(Step::Sleep(hub));
         }
         if budget.ends > 0 && self.may_end(hub) {
             steps.push(Step::End(hub));

@@ -67,6 +67,8 @@ pub enum Step {
     Park(usize),
     Crash(usize),
     End(usize),
+    Sleep(usize),
+    Wake(usize),
     Learn(usize, usize),
     DropBulk(usize),
     LateHello(usize, usize),
@@ -225,6 +227,11 @@ impl World {
                 self.budget.ends -= 1;
                 self.end(hub);
             }
+            Step::Sleep(hub) => {
+                self.budget.sleeps -= 1;
+                self.sleep(hub);
+            }
+            Step::Wake(hub) => self.end(hub),
             Step::Learn(hub, gone) => self.learn(hub, gone),
             Step::DropBulk(hub) => {
                 self.budget.bulk_ends -= 1;

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!            first                  its answer
-//!   absent ─────────► UnderWay ─────────────────► Answered
+//!   absent ─────────► UnderWay ─────────────────► Answered ── a repeat, and a hub had not answered ──► UnderWay
 //!     ▲                   │ was not done              │ oldest, when the table is full
 //!     └───────────────────┴───────────────────────────┘
 //! ```
 
 use super::problem::Refusal;
+use crate::peer::Asking;
 use aws_lc_rs::digest;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +16,29 @@ use tidegate_protocol::control::PublishAnswer;
 use tidegate_protocol::id::HubId;
 use tokio::sync::watch;
 
-/// What is told to a repeat: the first one's answer, or that nobody knows whether the first was done.
-pub(super) type Kept = Result<PublishAnswer, HubId>;
+/// What is kept for a repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It was done everywhere.
+    Done(PublishAnswer),
+    /// It has this number, and these hubs had not answered: a repeat brings it there.
+    Partly {
+        /// What was answered.
+        answer: PublishAnswer,
+        /// Its number.
+        n: u64,
+        /// Who had not answered.
+        missing: Vec<HubId>,
+    },
+    /// Nobody knows whether that hub has done it: a repeat asks for the same call, if that is known.
+    Unknown(HubId, Option<Asking>),
+}
+
+impl Kept {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
 
 /// What a key stands for: the digest of the whole request.
 pub(super) type Fingerprint = [u8; 32];
@@ -54,6 +76,8 @@ pub(super) enum Turn {
     First(Ticket),
     /// It is a repeat: wait for the first one's answer. If that never comes, it was not done: ask again.
     Repeat(watch::Receiver<Option<Kept>>),
+    /// It is a repeat of one that was not done everywhere: go on from there, and say how it went.
+    GoOn(Ticket, Kept),
 }
 
 /// The duty to say what became of a first request. Dropped without a word: it was not done, and a
@@ -63,6 +87,8 @@ pub(super) struct Ticket {
     repeats: Arc<Repeats>,
     key: String,
     answer: watch::Sender<Option<Kept>>,
+    /// What was known before, if it is a repeat.
+    before: Option<Kept>,
 }
 
 impl Ticket {
@@ -70,11 +96,21 @@ impl Ticket {
     pub(super) fn answered(self, kept: Kept) {
         self.answer.send_replace(Some(kept));
     }
+
+    /// It is known that nothing was done, the first time neither.
+    pub(super) fn not_done(mut self) {
+        self.before = None;
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.answer.borrow().is_none() {
+        if self.answer.borrow().is_some() {
+            return;
+        }
+        if let Some(before) = self.before.take() {
+            self.answer.send_replace(Some(before));
+        } else {
             self.repeats.lock().forget(&self.key);
         }
     }
@@ -96,11 +132,16 @@ impl Repeats {
     /// The key was used for another request (422), or all keys that fit are under way (503).
     pub(super) fn turn(self: &Arc<Self>, key: &str, fingerprint: Fingerprint) -> Result<Turn, Refusal> {
         let mut table = self.lock();
-        if let Some(entry) = table.entries.get(key) {
-            return match entry.fingerprint == fingerprint {
-                true => Ok(Turn::Repeat(entry.answer.clone())),
-                false => Err(other_request(key)),
-            };
+        if let Some(entry) = table.entries.get_mut(key) {
+            if entry.fingerprint != fingerprint {
+                return Err(other_request(key));
+            }
+            let before = entry.answer.borrow().clone().filter(|kept| !kept.is_done());
+            let Some(before) = before else { return Ok(Turn::Repeat(entry.answer.clone())) };
+            let (answer, receiver) = watch::channel(None);
+            entry.answer = receiver;
+            let ticket = Ticket { repeats: self.clone(), key: key.to_owned(), answer, before: Some(before.clone()) };
+            return Ok(Turn::GoOn(ticket, before));
         }
         if table.order.len() >= self.keys_max && !table.forget_oldest() {
             return Err(Refusal::busy(
@@ -111,7 +152,7 @@ impl Repeats {
         let (answer, receiver) = watch::channel(None);
         table.entries.insert(key.to_owned(), Entry { fingerprint, answer: receiver });
         table.order.push_back(key.to_owned());
-        Ok(Turn::First(Ticket { repeats: self.clone(), key: key.to_owned(), answer }))
+        Ok(Turn::First(Ticket { repeats: self.clone(), key: key.to_owned(), answer, before: None }))
     }
 }
 
@@ -164,9 +205,9 @@ mod tests {
         let waiting = repeat(&repeats, "k");
         assert!(waiting.borrow().is_none(), "no answer yet");
         let answer = PublishAnswer { sessions: 3, hubs: 1, unreachable: vec![] };
-        ticket.answered(Ok(answer.clone()));
-        assert_eq!(*waiting.borrow(), Some(Ok(answer.clone())));
-        assert_eq!(*repeat(&repeats, "k").borrow(), Some(Ok(answer)));
+        ticket.answered(Kept::Done(answer.clone()));
+        assert_eq!(*waiting.borrow(), Some(Kept::Done(answer.clone())));
+        assert_eq!(*repeat(&repeats, "k").borrow(), Some(Kept::Done(answer)));
         assert!(repeats.turn("k", fingerprint(b"b")).is_err(), "the same key for another request");
     }
 
@@ -181,11 +222,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_in_part_is_gone_on_with_by_a_repeat_and_kept_when_that_comes_to_nothing() {
+        let repeats = Repeats::new(8);
+        let partly = Kept::Partly { answer: PublishAnswer::default(), n: 3, missing: vec![HubId(1)] };
+        first(&repeats, "k").answered(partly.clone());
+        for done in [false, true] {
+            let Ok(Turn::GoOn(ticket, before)) = repeats.turn("k", fingerprint(b"a")) else {
+                panic!("a repeat should go on from where the first one ended")
+            };
+            assert_eq!(before, partly);
+            let waiting = repeat(&repeats, "k");
+            assert!(waiting.borrow().is_none(), "who comes meanwhile waits");
+            if done {
+                ticket.answered(Kept::Done(PublishAnswer::default()));
+                assert_eq!(*waiting.borrow(), Some(Kept::Done(PublishAnswer::default())));
+            } else {
+                drop(ticket);
+            }
+        }
+        repeat(&repeats, "k");
+        first(&repeats, "l").answered(partly);
+        let Ok(Turn::GoOn(ticket, _)) = repeats.turn("l", fingerprint(b"a")) else { panic!("to be gone on with") };
+        ticket.not_done();
+        drop(first(&repeats, "l"));
+    }
+
+    #[test]
     fn the_oldest_answered_key_makes_room_and_one_under_way_never_does() {
         let repeats = Repeats::new(2);
         let under_way = first(&repeats, "a");
-        first(&repeats, "b").answered(Ok(PublishAnswer::default()));
-        first(&repeats, "c").answered(Ok(PublishAnswer::default()));
+        first(&repeats, "b").answered(Kept::Done(PublishAnswer::default()));
+        first(&repeats, "c").answered(Kept::Done(PublishAnswer::default()));
         repeat(&repeats, "a");
         let second = first(&repeats, "b");
         assert!(repeats.turn("d", fingerprint(b"a")).is_err(), "both that fit are under way");

@@ -11,7 +11,7 @@ use crate::store::RecordState;
 use axum::Json;
 use axum::extract::{Request, State};
 use http::{StatusCode, Uri, header};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidegate_protocol::control::{SessionInfo, SessionPhase, SessionsPage};
 use tidegate_protocol::id::SessionId;
@@ -52,13 +52,29 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<S
 
 /// The first ids above `after` of what is held in memory and parked on disk, each once.
 fn page(hub: &Hub, after: Option<SessionId>, limit: usize) -> Vec<SessionId> {
-    let mut cells = hub.all_cells();
-    cells.retain(|cell| after.is_none_or(|after| cell.id > after));
-    cells.sort_unstable_by_key(|cell| cell.id);
-    let held = cells.iter().filter(|cell| is_held(cell.lock().session.state())).map(|cell| cell.id).take(limit);
-    let mut ids: BTreeMap<SessionId, ()> = held.map(|id| (id, ())).collect();
-    ids.extend(parked(hub, after, limit).into_iter().map(|id| (id, ())));
-    ids.into_keys().take(limit).collect()
+    let mut ids = BTreeSet::from_iter(parked(hub, after, limit));
+    let mut rest = hub.cell_ids();
+    rest.retain(|id| after.is_none_or(|after| *id > after));
+    ids.extend(smallest(rest, limit, |id| hub.cell(id).is_some_and(|cell| is_held(cell.lock().session.state()))));
+    ids.into_iter().take(limit).collect()
+}
+
+/// The smallest ids that are liked, up to `limit`, in order. Only so many are sorted as a page has; when too few of
+/// them are liked, twice as many.
+fn smallest(mut ids: Vec<SessionId>, limit: usize, likes: impl Fn(SessionId) -> bool) -> Vec<SessionId> {
+    let (mut found, mut piece) = (Vec::new(), limit.max(1));
+    while found.len() < limit && !ids.is_empty() {
+        let rest = if piece < ids.len() {
+            ids.select_nth_unstable(piece);
+            ids.split_off(piece)
+        } else {
+            Vec::new()
+        };
+        ids.sort_unstable();
+        found.extend(ids.into_iter().filter(|id| likes(*id)).take(limit - found.len()));
+        (ids, piece) = (rest, piece * 2);
+    }
+    found
 }
 
 fn parked(hub: &Hub, mut after: Option<SessionId>, limit: usize) -> Vec<SessionId> {
@@ -84,7 +100,7 @@ async fn here(hub: &Arc<Hub>, id: SessionId) -> Option<SessionInfo> {
     if !hub.is_parked(id) {
         return None;
     }
-    let (fence, record) = hub.read_parked(id).await?;
+    let (fence, record, _) = hub.read_parked(id).await?;
     Some(SessionInfo {
         session: id,
         user: record.profile.user.as_deref().map(str::to_owned),
@@ -169,7 +185,7 @@ pub(super) async fn state(
     let id = input::session(&id)?;
     let opaque = [(header::CONTENT_TYPE, "application/octet-stream")];
     if api.hub.is_parked(id)
-        && let Some((_, record)) = api.hub.read_parked(id).await
+        && let Some((_, record, _)) = api.hub.read_parked(id).await
     {
         return Ok((opaque, record.state));
     }
@@ -194,4 +210,23 @@ pub(super) async fn set_state(
     };
     let state = input::read(request.into_body(), limit, "the state", option).await?;
     done(&api, &id, Call::SetState(state.into())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::smallest;
+    use tidegate_protocol::id::SessionId;
+
+    #[test]
+    fn a_page_has_the_smallest_that_are_liked_in_order_however_few_are() {
+        let all: Vec<SessionId> = (0..10_000u128).map(|n| SessionId(n * 7_919 % 10_007)).collect();
+        for (limit, one_in) in [(1, 1), (100, 1), (100, 3), (7, 2_500), (1_000, 50)] {
+            let likes = |id: SessionId| id.0.is_multiple_of(one_in);
+            let mut wanted: Vec<SessionId> = all.iter().copied().filter(|id| likes(*id)).collect();
+            wanted.sort_unstable();
+            wanted.truncate(limit);
+            assert_eq!(smallest(all.clone(), limit, likes), wanted, "{limit}, one in {one_in}");
+        }
+        assert_eq!(smallest(Vec::new(), 5, |_| true), []);
+    }
 }

@@ -408,6 +408,11 @@ impl Driver {
             }
             tracing::info!(drain = %id, from = before.as_str(), to = after.as_str(), "drain phase");
             hub.peers.set_state(self.hub_state());
+            if after == Phase::Drained && hub.store.stats().parked > 0 {
+                // Should this process be killed, its peers know what waits on its disk.
+                let hub = hub.clone();
+                tokio::spawn(async move { hub.peers.tell_parked(&hub).await });
+            }
         }
         let index = Phase::ALL.iter().position(|phase| *phase == after).unwrap_or_default();
         hub.metrics.drain_phase.set(index as f64);

@@ -134,7 +134,7 @@ impl Scene {
     async fn broadcast(&self, message: &Message) {
         let entry = self.hub.fan.lock().stamp(Target::All, message.clone());
         let sessions = self.hub.fan.lock().apply(&self.hub, entry);
-        assert_eq!(sessions, self.hub.cell_count());
+        assert_eq!(sessions.sessions, self.hub.cell_count() as u64);
     }
 
     fn unacked_bytes(&self) -> usize {

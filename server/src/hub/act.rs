@@ -101,7 +101,7 @@ fn one(
         Action::TakeUp => hub.spawn_take_up(cell.id),
         Action::ApplyCalls => {
             if let Some(fan) = fan {
-                fan.catch_up(hub, cell, inner);
+                fan.catch_up(hub, inner);
             }
             calls::apply_waiting(hub, cell, inner);
         }
@@ -164,6 +164,7 @@ fn welcome(
         Some(handle) => {
             fault::at(Step::WelcomeSaid);
             attach(hub, inner, handle);
+            super::fan::tell_missed(inner);
             if let Some(moving) = inner.moving.take()
                 && let Some(predecessor) = moving.predecessor
             {
@@ -229,6 +230,8 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             tracing::debug!(session = %cell.id, %from, generation = generation.0, "session taken over");
             hub.bulks.drop_up_to(cell.id, generation);
             hub.came_back(cell.id);
+            hub.elsewhere.forget(cell.id);
+            hub.arrivals.note(cell.id, hub.now());
             if inner.session.counted().is_some() {
                 came_back(hub, cell, inner, from, 0);
             } else {
@@ -252,8 +255,8 @@ fn told(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, outcome: Outcome) {
             tracing::warn!(session = %cell.id, %to, "the successor never said that this session is live there; its data is kept no longer");
             hub.forget_later(cell.id);
         }
-        Outcome::ParkFailed => tracing::error!(session = %cell.id, "could not park this session; it is served on"),
-        Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced => {}
+        // The disk's refusal was told where it came in, summed up.
+        Outcome::ParkFailed | Outcome::Began | Outcome::Thawed { .. } | Outcome::Parked | Outcome::Bounced => {}
     }
     hub.drain.told(hub, cell.id, inner, outcome);
 }

@@ -6,6 +6,7 @@ use super::cell::{Cell, Inner};
 use super::fan;
 use super::parking::Stored;
 use crate::message::Message;
+use crate::peer::Asked;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,6 +113,17 @@ enum Try {
 impl Hub {
     /// Carries out a call, wherever the session is; `follow` also asks other hubs.
     pub async fn call(self: &Arc<Self>, session: SessionId, call: Call, follow: bool) -> Result<Reply, CallError> {
+        self.call_noting(session, call, follow, &Asked::default()).await
+    }
+
+    /// The same; `asked` then tells which hub it was put to last, for whoever repeats it.
+    pub async fn call_noting(
+        self: &Arc<Self>,
+        session: SessionId,
+        call: Call,
+        follow: bool,
+        asked: &Asked,
+    ) -> Result<Reply, CallError> {
         // Where this hub's tombstone points, once that hub has said that it does not have the session any more.
         let mut cold = None;
         for _ in 0..HOPS_MAX {
@@ -125,7 +137,7 @@ impl Hub {
                 Try::TakeUp if self.is_parked_for_good() => return Err(busy("the session is parked", 1_000)),
                 Try::TakeUp => self.take_up(session).await?,
                 Try::Forward(_) | Try::Nowhere if !follow => return Err(CallError::Unknown(session)),
-                Try::Forward(hub) if cold != Some(hub) => match self.peers.call(hub, session, &call).await {
+                Try::Forward(hub) if cold != Some(hub) => match self.peers.call(hub, session, &call, asked).await {
                     Err(CallError::Unknown(_)) => cold = Some(hub),
                     answer => return answer,
                 },
@@ -133,7 +145,7 @@ impl Hub {
                     let Some(owner) = self.locate_owner(session).await? else {
                         return Err(CallError::Unknown(session));
                     };
-                    match self.peers.call(owner, session, &call).await {
+                    match self.peers.call(owner, session, &call, asked).await {
                         // It went on between the question and the call, which was not carried out.
                         Err(CallError::Unknown(_)) => {}
                         answer => return answer,
@@ -195,7 +207,7 @@ pub fn forward_waiting(hub: &Arc<Hub>, session: SessionId, inner: &mut Inner, to
     let hub = hub.clone();
     tokio::spawn(async move {
         for Waiting { call, answer } in waiting {
-            drop(answer.send(Outcome::Answered(hub.peers.call(to, session, &call).await)));
+            drop(answer.send(Outcome::Answered(hub.peers.call(to, session, &call, &Asked::default()).await)));
         }
     });
 }

@@ -194,6 +194,11 @@ impl Cell {
         let mut inner = self.lock();
         let mut out = Vec::new();
         inner.session.handle(Event::Acked { conn, received }, &mut out);
+        if inner.session.counted() == Some(conn)
+            && let Some(record) = inner.session.record_mut(false)
+        {
+            record.heard(received);
+        }
         out.retain(|action| !matches!(action, Action::Wake));
         // There may be room again for what the app says.
         app::wake(&inner);

@@ -95,7 +95,7 @@ impl Claims {
         }
         hubs.retain(|other| *other != hub.id);
         // What this hub itself still has (a tombstone, kept data) is an answer like any other's.
-        if hub.cell(session).is_some() {
+        if hub.cell(session).is_some() || hub.parked_elsewhere(session).is_some() {
             hubs.push(hub.id);
         }
         let mut steps = Vec::new();
@@ -289,6 +289,9 @@ impl Hub {
             self.retry(conn, app::LOOK_AGAIN_MS, app::AWAY);
         } else if elsewhere {
             self.claim_or_send_away(session, conn, hello, named);
+        } else if waits && self.parked_elsewhere(session).is_some() {
+            // This copy never went live, and what its predecessor has is on disk: safe, and to be waited for.
+            self.claim_or_send_away(session, conn, hello, named);
         } else if waits && self.claims.orphaned(self, session, &hello) {
             self.claims.settled(session);
             cell.feed(self, Event::Orphaned { conn, hello });
@@ -308,7 +311,7 @@ impl Hub {
         }
         match self.stored(session) {
             Stored::Lost => {
-                let record = self.read_parked(session).await.map(|(_, record)| Box::new(record.after_reset()));
+                let record = self.read_parked(session).await.map(|(_, record, _)| Box::new(record.after_reset()));
                 self.spawn_reset(conn, session, "taken_up_lost", record);
                 self.forget_parked(session).await;
                 false
@@ -316,7 +319,7 @@ impl Hub {
             Stored::Parked | Stored::ComingUp => match self.take_up(session).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(%session, %error, "could not take up a parked session");
+                    self.disk_refused("taken up", session, &error);
                     self.retry(conn, 1_000, "parked");
                     false
                 }
@@ -338,13 +341,16 @@ impl Hub {
     }
 
     pub(super) fn answer_locate(self: &Arc<Self>, from: HubId, session: SessionId, claim: ClaimId) {
-        let knowledge = match self.cell(session) {
-            Some(cell) => cell.lock().session.knowledge(),
+        let known = self.cell(session).map(|cell| cell.lock().session.knowledge());
+        let knowledge = match known {
+            Some(known @ (Knowledge::Owner(_) | Knowledge::Ended(_))) => known,
+            // A tombstone shows where it was, and a copy what it was; the disk has it.
+            Some(known) => self.parked_elsewhere(session).map_or(known, Knowledge::Parked),
             None => match self.stored(session) {
                 // Parked by an earlier process, not in memory yet: this hub owns it.
                 Stored::Parked | Stored::ComingUp => Knowledge::Owner(Default::default()),
                 Stored::Lost => Knowledge::Copy(Default::default()),
-                Stored::Not => Knowledge::Unknown,
+                Stored::Not => self.parked_elsewhere(session).map_or(Knowledge::Unknown, Knowledge::Parked),
             },
         };
         self.say(from, PeerMessage::Located { session, claim, knowledge });
@@ -359,15 +365,14 @@ impl Hub {
                 (PeerMessage::Claim { .. }, Stored::Parked | Stored::ComingUp)
                 | (PeerMessage::Replaced { .. }, Stored::ComingUp) => {
                     if let Err(error) = hub.take_up(session).await {
-                        tracing::error!(%session, %error, "could not take up a parked session for a peer");
-                        return;
+                        return hub.disk_refused("taken up", session, &error);
                     }
                     if let Some(cell) = hub.cell(session) {
                         cell.feed(&hub, Event::Peer { from, message });
                     }
                 }
                 (PeerMessage::Claim { claim, .. }, Stored::Lost) => {
-                    if let Some((_, record)) = hub.read_parked(session).await {
+                    if let Some((_, record, _)) = hub.read_parked(session).await {
                         hub.say(
                             from,
                             PeerMessage::ResetFrom { session, claim: *claim, record: Box::new(record.after_reset()) },

@@ -47,6 +47,10 @@ impl Hub {
                 self.drain.resumed(self, session, &Welcomed { gap_ms, from, base, end, received });
             }
             PeerMessage::Locate { claim, .. } => self.answer_locate(from, session, claim),
+            other @ PeerMessage::Replaced { .. } if self.parked_elsewhere(session).is_some() => {
+                self.elsewhere.forget(session);
+                self.peer_said(from, other);
+            }
             other @ (PeerMessage::Claim { .. } | PeerMessage::Replaced { .. }) if self.cell(session).is_none() => {
                 self.unknown_here(from, session, other);
             }

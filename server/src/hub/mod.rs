@@ -1,16 +1,21 @@
 //! The hub: what all of its parts share, and the doors between them.
 
 pub mod act;
+mod arrivals;
 pub mod calls;
 pub mod cell;
 pub mod claims;
 pub mod conn;
+pub mod disk;
+pub mod elsewhere;
 pub mod entrance;
 pub mod fan;
 mod heard;
 pub mod holding;
+pub mod index;
 pub mod parking;
 mod registry;
+pub mod remains;
 pub mod said;
 mod sweep;
 pub mod timers;
@@ -73,7 +78,9 @@ pub struct Hub {
     /// The address of the private listener.
     pub private: SocketAddr,
     /// Sessions by user and channel.
-    pub index: fan::Index,
+    pub index: index::Index,
+    /// Who went live here just now.
+    pub arrivals: arrivals::Arrivals,
     /// Timers.
     pub timers: Timers,
     /// Claims of clients that came here for sessions that live elsewhere.
@@ -82,6 +89,10 @@ pub struct Hub {
     pub said: said::Said,
     /// Bulks of sessions that may come here.
     pub bulks: holding::Bulks,
+    /// What the disk has refused.
+    pub disk: disk::Refusals,
+    /// Sessions that lie on the disks of hubs that are away.
+    pub elsewhere: elsewhere::ParkedElsewhere,
     cells: Registry<SessionId, Arc<Cell>>,
     conns: Registry<ConnectionId, Arc<Conn>>,
     conn_count: AtomicU64,
@@ -139,12 +150,20 @@ impl Hub {
         let limits = parts.config.limits;
         let capacity = Capacity::within(&limits, OpenFiles::now(), parts.config.app.is_some());
         Arc::new(Self {
-            fan: fan::Ledger::new(parts.incarnation, limits.ring_messages as usize, limits.ring_bytes as usize),
-            index: fan::Index::default(),
+            fan: fan::Ledger::new(
+                parts.incarnation,
+                limits.ring_messages as usize,
+                limits.ring_bytes as usize,
+                ledger_before(&parts.store),
+            ),
+            index: index::Index::default(),
+            arrivals: arrivals::Arrivals::default(),
             timers: Timers::default(),
             claims: claims::Claims::counting_from(first_claim(&parts.world)),
             said: said::Said::default(),
             bulks: holding::Bulks::default(),
+            disk: disk::Refusals::default(),
+            elsewhere: elsewhere::ParkedElsewhere::default(),
             cells: registry::ordered(),
             conns: registry::ordered(),
             conn_count: AtomicU64::new(0),
@@ -218,6 +237,11 @@ impl Hub {
     /// Puts a new session into the registry.
     pub fn insert(&self, cell: Arc<Cell>) {
         self.cells.insert(cell.id, cell);
+    }
+
+    /// The ids of all cells, as of now, in no order.
+    pub fn cell_ids(&self) -> Vec<SessionId> {
+        self.cells.iter().map(|cell| cell.id).collect()
     }
 
     /// All cells, as of now: handles, no guard.
@@ -363,7 +387,7 @@ impl Hub {
             if self.store.state(id).is_some()
                 && let Err(error) = self.store.ended(vec![id]).await
             {
-                tracing::error!(session = %id, %error, "could not note the end of a session on disk; it will be reset once more after a restart");
+                self.disk_refused("ended", id, &error);
             }
             return;
         }
@@ -413,6 +437,15 @@ impl Hub {
             cell.feed(self, Event::End(Left::Expired));
         }
     }
+}
+
+/// What the process before left. Taken: should this one crash, its successor must not go on with it.
+fn ledger_before(store: &Store) -> Option<remains::Remains> {
+    let written = store.take_beside().unwrap_or_else(|error| {
+        tracing::warn!(%error, "recent fleet-wide messages of the process before cannot be read");
+        None
+    });
+    serde_json::from_slice(&written?).ok()
 }
 
 fn first_claim(world: &World) -> u64 {

@@ -10,13 +10,15 @@ use crate::store::{Parked, RecordState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
-use tidegate_protocol::id::{HubId, SessionId};
+use std::time::Duration;
+use tidegate_protocol::id::{HubId, Incarnation, SessionId};
 use tidegate_protocol::peer::PeerMessage;
 use tidegate_protocol::position::Generation;
 use tidegate_protocol::replay::Payload;
 use tidegate_protocol::session::record::Record;
 use tidegate_protocol::session::{Event, Fence, Session, State};
 use tokio::sync::MutexGuard;
+use tokio::time::Instant;
 
 /// The format of a parked record; this build reads only its own.
 const VERSION: u32 = 1;
@@ -29,6 +31,9 @@ struct OnDisk<M> {
     version: u32,
     generation: Generation,
     offered: Generation,
+    /// By which run of the hub it was written; of its ledger its stamps are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Incarnation>,
     record: Record<M>,
 }
 
@@ -91,20 +96,25 @@ impl Hub {
     /// Writes a frozen session; the machine hears of the result.
     pub fn spawn_park(self: &Arc<Self>, cell: &Arc<Cell>, inner: &Inner) {
         let (Some(record), Some(fence)) = (inner.session.record(), inner.session.fence()) else { return };
-        let on_disk =
-            OnDisk { version: VERSION, generation: fence.generation, offered: fence.offered, record: record.clone() };
+        let on_disk = OnDisk {
+            version: VERSION,
+            generation: fence.generation,
+            offered: fence.offered,
+            run: Some(self.incarnation),
+            record: record.clone(),
+        };
         let (hub, cell) = (self.clone(), cell.clone());
         tokio::spawn(async move {
             let durable = match serde_json::to_vec(&on_disk) {
                 Ok(body) => {
                     let outcome = hub.store.park(vec![Parked { session: cell.id, body }]).await;
                     for (session, error) in &outcome.failed {
-                        tracing::error!(%session, %error, "could not park");
+                        hub.disk_refused("parked", *session, error);
                     }
                     outcome.durable.contains(&cell.id)
                 }
                 Err(error) => {
-                    tracing::error!(session = %cell.id, %error, "could not encode a session");
+                    hub.disk_refused("parked", cell.id, &error);
                     false
                 }
             };
@@ -123,7 +133,7 @@ impl Hub {
                     hub.say(to, message);
                 }
                 // `committed` is repeated, and so is this.
-                Err(error) => tracing::error!(%session, %error, "could not note a move on disk; trying again"),
+                Err(error) => hub.disk_refused("given away", session, &error),
             }
         });
     }
@@ -133,7 +143,7 @@ impl Hub {
         let hub = self.clone();
         tokio::spawn(async move {
             if let Err(error) = hub.take_up(session).await {
-                tracing::error!(%session, %error, "could not take up a parked session");
+                hub.disk_refused("taken up", session, &error);
             }
         });
     }
@@ -178,7 +188,7 @@ impl Hub {
             // Somebody else was faster, or it is lost; either way the registry knows.
             return Ok(());
         }
-        let Some((fence, record)) = self.read_parked(session).await else {
+        let Some((fence, mut record, parked_by)) = self.read_parked(session).await else {
             return Err(refused("its parked record cannot be read".into()));
         };
         self.coming_up().insert(session);
@@ -191,15 +201,17 @@ impl Hub {
             Some(cell) => {
                 let parked = matches!(cell.lock().session.state(), State::Parked { .. });
                 if parked {
+                    self.fan.lock().restore(&mut record, parked_by);
                     cell.feed(self, Event::TakenUp(Box::new(record)));
                 }
             }
             None => {
                 let mut out = Vec::new();
+                let mut fan = self.fan.lock();
+                fan.restore(&mut record, parked_by);
                 let machine = Session::taken_up(session, self.id, Box::new(record), fence, &mut out);
                 let cell = Cell::new(machine, self.now());
                 self.insert(cell.clone());
-                let mut fan = self.fan.lock();
                 let mut inner = cell.lock();
                 inner.detached_at = Since::UNSET;
                 super::act::carry_out(self, &cell, &mut inner, out, Some(&mut fan));
@@ -208,11 +220,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Waits for what is being taken up, and lets nothing be taken up from here on.
-    pub async fn stop_taking_up(&self) -> StaysParked<'_> {
+    /// Waits for what is being taken up, so long at most, and lets nothing be taken up from here on.
+    pub async fn stop_taking_up(&self, patience: Duration) -> StaysParked<'_> {
+        let until = Instant::now() + patience;
         let mut lanes = Vec::with_capacity(TAKE_UP_LANES);
         for lane in &self.taking_up {
-            lanes.push(lane.lock().await);
+            // A lane that a disk keeps is closed as good: nobody gets through it.
+            lanes.extend(tokio::time::timeout_at(until, lane.lock()).await);
         }
         StaysParked(lanes)
     }
@@ -230,25 +244,28 @@ impl Hub {
                 if state == RecordState::Parked
                     && let Err(error) = self.take_up(session).await
                 {
-                    tracing::error!(%session, %error, "could not take up a parked session");
+                    self.disk_refused("taken up", session, &error);
                 }
             }
         }
     }
 
     /// A parked session as it lies on disk; it stays parked. `None`: it cannot be read, and the log says why.
-    pub(crate) async fn read_parked(&self, session: SessionId) -> Option<(Fence, Record<Message>)> {
+    pub(crate) async fn read_parked(
+        &self,
+        session: SessionId,
+    ) -> Option<(Fence, Record<Message>, Option<Incarnation>)> {
         let (_, body) = match self.store.read(session).await {
             Ok(found) => found?,
             Err(error) => {
-                tracing::error!(%session, %error, "could not read a parked session");
+                self.disk_refused("read", session, &error);
                 return None;
             }
         };
         match OnDisk::decode(&body) {
-            Ok(on_disk) => Some((Fence { generation: on_disk.generation, offered: on_disk.offered }, on_disk.record)),
+            Ok(OnDisk { generation, offered, record, run, .. }) => Some((Fence { generation, offered }, record, run)),
             Err(error) => {
-                tracing::error!(%session, %error, "a parked session cannot be read; it stays on disk");
+                self.disk_refused("read", session, &error);
                 None
             }
         }
@@ -256,7 +273,7 @@ impl Hub {
 
     pub(super) async fn forget_parked(&self, session: SessionId) {
         if let Err(error) = self.store.ended(vec![session]).await {
-            tracing::error!(%session, %error, "could not note the end of a parked session on disk");
+            self.disk_refused("ended", session, &error);
         }
     }
 }

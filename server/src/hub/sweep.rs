@@ -73,6 +73,8 @@ impl Hub {
         }
         let stats = self.store.stats();
         self.metrics.sessions.of(Phase::Parked).set(stats.parked as f64);
+        let elsewhere: u64 = self.parked_elsewhere_counts().values().sum();
+        self.metrics.parked_elsewhere.set(elsewhere as f64);
         self.metrics.parked_bytes.set(stats.log_bytes as f64);
         self.metrics.unacked_bytes.set(unacked_bytes as f64);
         self.metrics.connections.set(self.connection_count() as f64);

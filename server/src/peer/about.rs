@@ -64,7 +64,10 @@ impl Peers {
 
     /// What this hub says of itself. Each lock is let go before the next: the ledger's comes before all.
     pub(super) fn hello(&self, hub: &Hub) -> Hello {
-        let fan_last = hub.fan.lock().own_last();
+        let (fan_last, fan_had) = {
+            let fan = hub.fan.lock();
+            (fan.own_last(), fan.had())
+        };
         let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.book().table.acquaintances();
         Hello {
@@ -79,6 +82,7 @@ impl Peers {
             room: hub.has_room(),
             admission: self.admission(),
             fan_last,
+            fan_had,
             versions: hub.world.snapshot_versions().to_vec(),
             known,
         }

@@ -23,13 +23,67 @@ const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// Calls remembered for repeats; the oldest is forgotten first.
 const ANSWERS_MAX: usize = 4_096;
 
+/// A call to another hub, by its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    to: HubId,
+    run: Option<Incarnation>,
+    n: u64,
+}
+
+impl Asking {
+    /// Whom it was put to.
+    pub fn to(&self) -> HubId {
+        self.to
+    }
+}
+
+/// The last call that was put to another hub on the way of one from outside.
+#[derive(Debug, Default)]
+pub struct Asked(Mutex<Option<Asking>>);
+
+impl Asked {
+    fn note(&self, asking: Asking) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(asking);
+    }
+
+    /// Which one it was.
+    pub fn last(&self) -> Option<Asking> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Peers {
     /// Has another hub carry out a call for a session that it owns. A connection that breaks is tried
     /// once more: the owner knows the call by its number and carries it out once.
     ///
     /// # Errors
     /// What that hub said, or [`CallError::Unreachable`].
-    pub async fn call(&self, to: HubId, session: SessionId, call: &Call) -> Result<Reply, CallError> {
+    pub async fn call(&self, to: HubId, session: SessionId, call: &Call, asked: &Asked) -> Result<Reply, CallError> {
+        let asking =
+            Asking { to, run: self.book().table.run_of(to), n: self.calls.fetch_add(1, Ordering::Relaxed) + 1 };
+        asked.note(asking);
+        self.call_as(asking, false, session, call).await
+    }
+
+    /// The same call once more, after nobody knew what became of it: a hub that carried it out answers as it did then.
+    ///
+    /// # Errors
+    /// As [`Peers::call`]. A later run of that hub knows nothing of it, and is not asked.
+    pub async fn call_again(&self, asking: Asking, session: SessionId, call: &Call) -> Result<Reply, CallError> {
+        if asking.run.is_none() || self.book().table.run_of(asking.to) != asking.run {
+            return Err(CallError::Unreachable(asking.to));
+        }
+        self.call_as(asking, true, session, call).await
+    }
+
+    async fn call_as(
+        &self,
+        Asking { to, n, .. }: Asking,
+        again: bool,
+        session: SessionId,
+        call: &Call,
+    ) -> Result<Reply, CallError> {
         let unreachable = CallError::Unreachable(to);
         let Some(hub) = self.hub() else { return Err(unreachable) };
         let Some(link) = self.link(&hub, to) else { return Err(unreachable) };
@@ -38,8 +92,7 @@ impl Peers {
         let Ok(Ok(_under_way)) = tokio::time::timeout(self.call_time, link.calls.clone().acquire_owned()).await else {
             return Err(unreachable);
         };
-        let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        let body = json(&Calling { from: self.own, incarnation: self.run, n, session, call: call.clone() });
+        let body = json(&Calling { from: self.own, incarnation: self.run, n, again, session, call: call.clone() });
         let limit = self.post.body_bytes_max() as u64;
         if body.len() as u64 > limit {
             return Err(CallError::TooMuch {
@@ -85,6 +138,9 @@ impl Peers {
     }
 }
 
+/// Runs of other hubs of which that is known; the oldest is forgotten first.
+const RUNS_MAX: usize = 1_024;
+
 type Answer = Arc<OnceCell<Result<Reply, CallError>>>;
 
 /// Calls that came in, so that a repeat gets the first one's answer.
@@ -95,9 +151,18 @@ pub(super) struct Answers(Mutex<Remembered>);
 struct Remembered {
     by_number: BTreeMap<(Incarnation, u64), Answer>,
     order: VecDeque<(Incarnation, u64)>,
+    /// Of each run the highest number that was forgotten.
+    forgotten: BTreeMap<Incarnation, u64>,
 }
 
 impl Answers {
+    /// Whether it may have been carried out and forgotten since.
+    fn may_have_forgotten(&self, (run, n): (Incarnation, u64)) -> bool {
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !remembered.by_number.contains_key(&(run, n))
+            && remembered.forgotten.get(&run).is_some_and(|forgotten| n <= *forgotten)
+    }
+
     fn of(&self, number: (Incarnation, u64)) -> Answer {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = remembered.by_number.get(&number) {
@@ -107,6 +172,11 @@ impl Answers {
             && let Some(oldest) = remembered.order.pop_front()
         {
             remembered.by_number.remove(&oldest);
+            let forgotten = remembered.forgotten.entry(oldest.0).or_default();
+            *forgotten = oldest.1.max(*forgotten);
+            while remembered.forgotten.len() > RUNS_MAX {
+                remembered.forgotten.pop_first();
+            }
         }
         remembered.order.push_back(number);
         remembered.by_number.entry(number).or_default().clone()
@@ -115,10 +185,13 @@ impl Answers {
 
 /// Carries out a call that came in, or gives the answer that its number got before.
 pub(super) async fn carry_out(hub: Arc<Hub>, calling: Calling) -> Result<Reply, CallError> {
-    let Calling { incarnation, n, session, call, .. } = calling;
+    let Calling { incarnation, n, again, session, call, .. } = calling;
     // Reading twice does no harm, and states are too large to be remembered.
     if matches!(call, Call::GetState | Call::Describe) {
         return hub.call(session, call, false).await;
+    }
+    if again && hub.peers.answers.may_have_forgotten((incarnation, n)) {
+        return Err(CallError::Unreachable(hub.id));
     }
     let answer = hub.peers.answers.of((incarnation, n));
     // A task of its own: a connection that breaks must not leave the call half done.

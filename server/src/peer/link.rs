@@ -1,7 +1,7 @@
 //! The way to one other hub: a queue of machine messages, sent at once when idle and in batches when
 //! not; and the limits of what may be asked of it at a time.
 
-use super::lane::{self, Waiting};
+use super::lane::{self, Progress, Waiting};
 use super::post::{Failed, json};
 use super::wire::{MESSAGES, Messages, Taken};
 use crate::fault::{self, Place};
@@ -33,6 +33,8 @@ pub(super) struct Link {
     unsent: Arc<watch::Sender<usize>>,
     /// Fleet-wide messages of this hub, in order.
     pub(super) lane: Sender<Waiting>,
+    /// How far it is with these.
+    pub(super) progress: Arc<Progress>,
     /// Calls that wait or are under way.
     pub(super) callers: Arc<Semaphore>,
     /// Calls under way.
@@ -47,9 +49,17 @@ impl Link {
         let (messages, to_send) = mpsc::channel(queue);
         let (lane, to_publish) = mpsc::channel(queue);
         tokio::spawn(send_messages(hub.clone(), to, to_send, calls.min(POSTS_MAX)));
-        tokio::spawn(lane::run(hub.clone(), to, to_publish));
+        let progress = Arc::<Progress>::default();
+        tokio::spawn(lane::run(hub.clone(), to, to_publish, progress.clone()));
         let callers = Arc::new(Semaphore::new(queue.saturating_add(calls)));
-        Arc::new(Self { messages, unsent: Arc::default(), lane, callers, calls: Arc::new(Semaphore::new(calls)) })
+        Arc::new(Self {
+            messages,
+            unsent: Arc::default(),
+            lane,
+            progress,
+            callers,
+            calls: Arc::new(Semaphore::new(calls)),
+        })
     }
 
     /// Queues a message; false: the queue is full and the message is dropped.

@@ -12,6 +12,7 @@
 
 mod about;
 mod calling;
+mod farewell;
 mod lane;
 mod link;
 mod post;
@@ -25,7 +26,8 @@ mod tests;
 mod troubles;
 mod wire;
 
-pub use lane::{FanOutcome, publish_everywhere};
+pub use calling::{Asked, Asking};
+pub use lane::{FanOutcome, Sent, publish_again, publish_everywhere};
 pub use serve::routes;
 
 use crate::config::{Config, SettingError};
@@ -54,10 +56,6 @@ use tidegate_protocol::position::Millis;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use troubles::Troubles;
-use wire::{Goodbye, Taken};
-
-/// How long all goodbyes may take together; before them, the last words as long again.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The peers of this hub.
 pub struct Peers {
@@ -165,35 +163,6 @@ impl Peers {
 
     fn now(&self) -> Millis {
         Millis(self.started.elapsed().as_millis() as u64)
-    }
-
-    /// Says goodbye to every peer, bounded in time: a second. What was said before arrives before it (as long
-    /// again at most): a hub that said goodbye is not listened to any more.
-    pub async fn goodbye(&self) {
-        let links: Vec<Arc<Link>> = {
-            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            links.values().cloned().collect()
-        };
-        let last_words = futures_util::future::join_all(links.iter().map(|link| link.all_sent()));
-        if tokio::time::timeout(GOODBYE, last_words).await.is_err() {
-            tracing::warn!("not every last word to the peers was taken before the goodbye");
-        }
-        let to: Vec<(HubId, Uri)> = {
-            let book = self.book();
-            book.table
-                .present()
-                .filter(|(_, peer)| peer.is_heard())
-                .map(|(hub, peer)| (hub, peer.url.clone()))
-                .collect()
-        };
-        let body = post::json(&Goodbye { from: self.own, incarnation: self.run });
-        let all =
-            to.iter().map(|(hub, url)| self.post.send::<Taken>(url, wire::GOODBYE, Some(*hub), body.clone(), GOODBYE));
-        for ((hub, _), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
-            if let Err(error) = answer {
-                tracing::warn!(peer = %hub, %error, "a peer did not take our goodbye; it will wait for this hub until it forgets it");
-            }
-        }
     }
 
     /// Sends a message to a hub, sooner or later or never: the machines live with loss. Never blocks.

@@ -5,12 +5,14 @@ use super::post::{Failed, base_url, json};
 use super::standing::{By, Fate, Heard, News};
 use super::wire::{HELLO, Hello};
 use crate::hub::Hub;
+use crate::hub::fan::Lack;
 use crate::peer_list::{PeerList, REFRESH_EVERY_MS, own_peer_url};
 use http::{StatusCode, Uri};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tidegate_protocol::control::HubState;
 use tidegate_protocol::id::{HubId, Incarnation};
 
 /// Between two rounds, in milliseconds.
@@ -159,14 +161,21 @@ pub(super) async fn hear(hub: &Arc<Hub>, hello: &Hello, by: By) -> Heard {
 
 fn follow(hub: &Arc<Hub>, hello: &Hello, url: Option<Uri>, news: News, came: bool) {
     let (peer, run, url) = (hello.from, hello.incarnation, url.map(|url| url.to_string()).unwrap_or_default());
+    if news.met || news.replaced.is_some() || hello.state == HubState::Serving {
+        hub.elsewhere.back(peer);
+    }
     if let Some(before) = news.replaced {
         tracing::info!(%peer, %run, url, "a peer was started anew; what it knew before is gone");
         hub.fan.lock().forget(before);
         hub.peer_gone(peer);
     }
     if news.met || news.replaced.is_some() {
-        hub.fan.lock().baseline(run, hello.fan_last);
+        let mut fan = hub.fan.lock();
+        if fan.baseline(run, hello.fan_last) {
+            fan.hole(hub, run, hello.fan_last, true);
+        }
     }
+    compare_ledgers(hub, hello);
     if news.met {
         tracing::info!(%peer, %run, url, version = hello.version, state = hello.state.as_str(), "met a peer");
     }
@@ -179,6 +188,34 @@ fn follow(hub: &Arc<Hub>, hello: &Hello, url: Option<Uri>, news: News, came: boo
     if came && (news.met || news.replaced.is_some()) {
         // It reached us; whether we reach it shows when we ask, and that need not wait.
         hub.peers.nudge.notify_one();
+    }
+}
+
+/// What the other one lacks of this hub's messages is sent after; what this one lacks of runs that are no more nobody
+/// sends any more, so whom it may concern is told.
+fn compare_ledgers(hub: &Arc<Hub>, hello: &Hello) {
+    let peers = &hub.peers;
+    if let Some(had) = hello.fan_had.get(&peers.run.to_string())
+        && let Some(link) = peers.link(hub, hello.from)
+    {
+        link.progress.learn(hello.incarnation, *had);
+        if hub.fan.lock().own_last() > *had {
+            link.progress.lagging.notify_one();
+        }
+    }
+    let present: BTreeSet<Incarnation> = {
+        let book = peers.book();
+        book.table.present().filter_map(|(_, peer)| Some(peer.said()?.hello.incarnation)).collect()
+    };
+    for (run, n) in &hello.fan_had {
+        let Ok(run) = run.parse::<Incarnation>() else { continue };
+        if run == peers.run || present.contains(&run) {
+            continue;
+        }
+        let mut fan = hub.fan.lock();
+        if let Some(lack) = fan.lacks_of(run, *n) {
+            fan.hole(hub, run, *n, lack == Lack::WhileAway);
+        }
     }
 }
 

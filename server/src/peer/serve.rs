@@ -4,10 +4,11 @@ use super::calling;
 use super::post::{CAUSE, CAUSE_CLOCK, CAUSE_KEY, base_url, json};
 use super::rounds;
 use super::standing::{By, Heard};
-use super::wire::{self, Calling, Goodbye, Hello, Messages, Publish, Published, Taken};
+use super::wire::{self, Calling, Goodbye, Hello, Messages, OnDisk, Publish, Published, Taken};
 use crate::fault::{self, Place};
 use crate::hub::Hub;
 use crate::hub::calls::{CallError, Reply};
+use crate::hub::fan::Applied;
 use crate::keys::PeerAuthError;
 use crate::message::Message;
 use crate::telemetry::Rejected;
@@ -34,6 +35,7 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route(wire::MESSAGES, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, messages)))
         .route(wire::CALL, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, call)))
         .route(wire::PUBLISH, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, publish)))
+        .route(wire::PARKED, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, on_disk)))
         .route(wire::GOODBYE, post(|State(hub): State<Arc<Hub>>, request: Request| believed(hub, request, goodbye)))
 }
 
@@ -197,8 +199,20 @@ async fn publish(hub: Arc<Hub>, batch: Publish) -> Result<Published, Problem> {
         return Err(Problem::new(400, "foreign-stamp", "Foreign stamp", detail));
     }
     let mut fan = hub.fan.lock();
-    let sessions = batch.entries.into_iter().map(|entry| fan.apply(&hub, entry) as u64).collect();
-    Ok(Published { sessions })
+    let applied: Vec<Applied> = batch.entries.into_iter().map(|entry| fan.apply(&hub, entry)).collect();
+    drop(fan);
+    let sessions = applied.iter().map(|one| one.sessions).collect();
+    let (moving, came) = applied.into_iter().map(|one| (one.moving, one.came)).unzip();
+    Ok(Published { sessions, moving, came })
+}
+
+async fn on_disk(hub: Arc<Hub>, said: OnDisk) -> Result<Taken, Problem> {
+    speaker(&hub, said.from, said.incarnation)?;
+    if said.first {
+        hub.elsewhere.back(said.from);
+    }
+    hub.parked_at(said.from, &said.sessions);
+    Ok(Taken { incarnation: hub.incarnation })
 }
 
 async fn goodbye(hub: Arc<Hub>, goodbye: Goodbye) -> Result<Taken, Problem> {

@@ -35,6 +35,14 @@ impl Table {
         self.peers.iter().filter(|(_, peer)| !peer.is_gone()).map(|(hub, peer)| (*hub, peer))
     }
 
+    /// A test leads the way to a hub elsewhere, as a network that is broken would.
+    #[cfg(test)]
+    pub(super) fn lead(&mut self, hub: HubId, url: Uri) {
+        if let Some(peer) = self.peers.get_mut(&hub) {
+            peer.url = url;
+        }
+    }
+
     /// The run of a hub that is not forgotten, if it was heard.
     pub(super) fn run_of(&self, hub: HubId) -> Option<Incarnation> {
         self.peers.get(&hub)?.said().map(|said| said.hello.incarnation)

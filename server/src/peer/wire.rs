@@ -4,6 +4,7 @@
 use crate::hub::calls::Call;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use tidegate_protocol::control::HubState;
 use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::{HubId, Incarnation, SessionId};
@@ -16,6 +17,8 @@ pub(super) const HELLO: &str = "/peer/v1/hello";
 pub(super) const CALL: &str = "/peer/v1/call";
 /// Fleet-wide messages of one origin, in order.
 pub(super) const PUBLISH: &str = "/peer/v1/publish";
+/// What lies on a hub's disk, in pieces: said when it has parked, and before its goodbye.
+pub(super) const PARKED: &str = "/peer/v1/parked";
 /// The last word of a run.
 pub(super) const GOODBYE: &str = "/peer/v1/goodbye";
 
@@ -43,6 +46,9 @@ pub(super) struct Hello {
     pub(super) admission: Option<Admission>,
     /// The last stamp that it gave to a fleet-wide message.
     pub(super) fan_last: u64,
+    /// How far it is with the fleet-wide messages of each run that it knows.
+    #[serde(default)]
+    pub(super) fan_had: BTreeMap<String, u64>,
     /// Snapshot versions that it reads.
     pub(super) versions: Vec<u32>,
     /// The hubs that it hears itself.
@@ -63,6 +69,16 @@ pub(super) struct Acquaintance {
 pub(super) struct Goodbye {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+}
+
+/// Body of [`PARKED`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct OnDisk {
+    pub(super) from: HubId,
+    pub(super) incarnation: Incarnation,
+    /// Whether this piece is the first: what was said before counts no more.
+    pub(super) first: bool,
+    pub(super) sessions: Vec<SessionId>,
 }
 
 /// Body of [`MESSAGES`].
@@ -87,6 +103,9 @@ pub(super) struct Calling {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
     pub(super) n: u64,
+    /// Whether it was asked before, and nobody knows what became of it.
+    #[serde(default)]
+    pub(super) again: bool,
     pub(super) session: SessionId,
     pub(super) call: Call,
 }
@@ -99,8 +118,12 @@ pub(super) struct Publish {
     pub(super) entries: Vec<crate::hub::fan::Entry>,
 }
 
-/// Answer to [`PUBLISH`]: for how many sessions each entry was numbered.
+/// Answer to [`PUBLISH`]: for how many sessions each entry was numbered, and who was between two hubs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Published {
     pub(super) sessions: Vec<u64>,
+    #[serde(default)]
+    pub(super) moving: Vec<Vec<SessionId>>,
+    #[serde(default)]
+    pub(super) came: Vec<Vec<SessionId>>,
 }

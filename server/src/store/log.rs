@@ -3,7 +3,7 @@
 use super::index::{Change, Index, RecordState};
 use super::record::{self, FILE_HEADER, HEADER_BYTES, Header, Kind};
 use super::scan::{self, Recovered};
-use super::{Disk, LOG_NAME, LOG_NEXT_NAME, Limits, Seal, StoreError};
+use super::{BESIDE_BYTES_MAX, BESIDE_NAME, BESIDE_NEXT_NAME, Disk, LOG_NAME, LOG_NEXT_NAME, Limits, Seal, StoreError};
 use crate::fault::{self, Step};
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,6 +29,27 @@ impl Shared {
 
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn leave_beside(&self, plain: &[u8]) -> Result<(), StoreError> {
+        let failed = || StoreError::disk("leave something for the next process");
+        let (disk, sealed) = (&self.disk, self.seal.seal(BESIDE_NAME, plain));
+        disk.create(BESIDE_NEXT_NAME).map_err(failed())?;
+        disk.append(BESIDE_NEXT_NAME, 0, &sealed).map_err(failed())?;
+        disk.sync(BESIDE_NEXT_NAME).map_err(failed())?;
+        disk.rename(BESIDE_NEXT_NAME, BESIDE_NAME).map_err(failed())?;
+        disk.sync_dir().map_err(failed())
+    }
+
+    pub(super) fn take_beside(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let failed = || StoreError::disk("take what the process before left");
+        let Some(bytes) = self.disk.size_bytes(BESIDE_NAME).map_err(failed())? else { return Ok(None) };
+        let mut sealed = vec![0; usize::try_from(bytes).unwrap_or_default().min(BESIDE_BYTES_MAX)];
+        let count = self.disk.read_at(BESIDE_NAME, 0, &mut sealed).map_err(failed())?;
+        sealed.truncate(count);
+        self.disk.remove(BESIDE_NAME).map_err(failed())?;
+        self.disk.sync_dir().map_err(failed())?;
+        Ok(self.seal.open(BESIDE_NAME, &sealed))
     }
 
     /// State and body of a session; `None` if it is not in the log. Blocks.

@@ -49,6 +49,13 @@ pub const LOG_NAME: &str = "sessions.log";
 /// Name of the log's next version while it is being written.
 pub const LOG_NEXT_NAME: &str = "sessions.log.next";
 
+/// Name of what a process leaves for the next one beside the log.
+const BESIDE_NAME: &str = "recent.messages";
+/// Name of that while it is being written.
+const BESIDE_NEXT_NAME: &str = "recent.messages.next";
+/// More than that is not read back: the ring's largest size, as JSON and base64.
+const BESIDE_BYTES_MAX: usize = 2 << 30;
+
 /// Seals what goes to disk, so that nobody else reads or changes it.
 pub trait Seal: Send + Sync + 'static {
     /// `plain`, sealed for `purpose`; at most 256 bytes longer.

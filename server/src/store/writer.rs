@@ -221,6 +221,21 @@ impl Store {
         self.shared.index().stats()
     }
 
+    /// Leaves something for the next process beside the sessions: sealed, and there in full or not at all.
+    pub async fn leave_beside(&self, plain: Vec<u8>) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        if let Reading::AtOnce = self.reading {
+            return shared.leave_beside(&plain);
+        }
+        let written = tokio::task::spawn_blocking(move || shared.leave_beside(&plain)).await;
+        written.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Takes what the process before left there, once. Blocks for as long as it takes to read that.
+    pub fn take_beside(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared.take_beside()
+    }
+
     /// For a clean exit: finishes what is queued, empties the log if nothing is parked in it, and ends the writer. What was taken up
     /// counts as accounted for: park it before, if it is to be found again. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {

@@ -85,6 +85,7 @@ metrics! {
     peer_messages: PeerMessages = "tidegate_peer_messages_total", Counter, Count, "Messages to other hubs by kind and result";
     peers: Gauge = "tidegate_peers", Gauge, Count, "Hubs that this one knows and hears";
     peers_failing: ByLabel<Gauge, PeerTrouble> = "tidegate_peers_failing", Gauge, Count, "Hubs that should be there and did not answer the last hello, by reason";
+    parked_elsewhere: Gauge = "tidegate_parked_elsewhere", Gauge, Count, "Sessions that wait on the disks of hubs that have parked and do not serve: they are not reset while those are expected back";
     parked_bytes: Gauge = "tidegate_parked_bytes", Gauge, Bytes, "Size of the log of parked sessions on disk";
     log_lines_dropped: Counter = "tidegate_log_lines_dropped_total", Counter, Count, "Log lines that stderr did not take in time";
     start_time: Gauge = "process_start_time_seconds", Gauge, Seconds, "When this process started, in seconds since 1970";

@@ -3,7 +3,8 @@
 use crate::scene::soon;
 use std::path::Path;
 use tidegate_protocol::client::Report;
-use tidegate_tests::{Client, Hub, Relay, Seen, Setup, connect_all, report, wait_until};
+use tidegate_protocol::close::slot_ms;
+use tidegate_tests::{Client, Hub, Relay, Seen, Setup, Signal, connect_all, report, wait_until};
 
 const CLIENTS: usize = 12;
 const STATE_BYTES: usize = 40_000;
@@ -61,6 +62,43 @@ async fn on_a_full_disk_who_does_not_fit_is_served_on_and_who_does_is_parked() {
     for client in &clients {
         let seen = client.seen();
         assert_eq!((seen.resets(), seen.received), (0, vec!["first".into(), "second".into(), "third".into()]));
+    }
+}
+
+/// The slots that clients were given for their return, by the last word of the process.
+fn slots(clients: &[Client]) -> Vec<u64> {
+    clients.iter().flat_map(|client| slots_of(&client.seen()).first().copied()).collect()
+}
+
+fn slots_of(seen: &Seen) -> Vec<u64> {
+    seen.closes.iter().filter_map(|(code, why)| slot_ms((*code)?, why)).collect()
+}
+
+#[tokio::test]
+async fn a_stop_that_the_disk_refuses_closes_everybody_in_a_slot_of_his_own_and_says_why_in_a_few_lines() {
+    for second_signal in [false, true] {
+        let hub = Setup::new("A").flag("--stop-deadline", "6s").start().await;
+        let relay = Relay::to(hub.public).await;
+        let clients = heavy(&hub, &relay).await;
+        hub.limit_file_bytes(Some(0));
+        hub.signal(Signal::Term);
+        if second_signal {
+            hub.signal(Signal::Term);
+        }
+        let exit = hub.exit().await;
+        assert_eq!(exit.code, Some(0), "second signal: {second_signal}");
+        for client in &clients {
+            client.wait("the last word of the hub", |seen| !slots_of(seen).is_empty()).await;
+            assert!(!client.seen().told_parked(), "nobody is told that he is safe");
+        }
+        let mut slots = slots(&clients);
+        slots.sort_unstable();
+        slots.dedup();
+        assert!(slots.len() > CLIENTS / 2, "they do not all come back at once: {slots:?}");
+        let told = exit.stderr.iter().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+        let told: Vec<&String> = told.collect();
+        assert!(told.iter().any(|line| line.contains("could not be put on disk")), "it is said: {told:#?}");
+        assert!(told.len() < CLIENTS, "and not once for each session and try: {} lines, {told:#?}", told.len());
     }
 }
 

@@ -4,6 +4,7 @@
 //! order. The steps are those of `server/src/fault.rs`.
 
 mod around;
+mod away;
 mod builds;
 mod disk;
 mod link;

@@ -2,6 +2,7 @@
 
 use crate::moments::{assert_ledger, crowd, publish, settle};
 use serde_json::json;
+use tidegate_protocol::client::Report;
 use tidegate_protocol::control::Phase;
 use tidegate_tests::{Client, Hub, Kitchen, RawClient, Relay, Seen, Setup, Signal, hook, wait_until};
 
@@ -102,6 +103,44 @@ async fn a_publish_to_a_parked_session_of_the_next_process_waits_for_its_client(
         let seen = client.wait("what was sent while it was away", |seen| seen.received.len() >= 3).await;
         assert_eq!(seen.received, ["first", "second", "while away"]);
         assert_eq!(seen.resets(), 0);
+    }
+}
+
+/// The gaps that a client was told of.
+fn gaps(seen: &Seen) -> usize {
+    seen.reports.iter().filter(|report| matches!(report, Report::Gap { .. })).count()
+}
+
+#[tokio::test]
+async fn what_is_published_to_all_while_sessions_are_parked_comes_with_the_next_process_or_is_told_as_a_gap() {
+    for crash in [false, true] {
+        let hub = Setup::new("A").start().await;
+        let relay = Relay::to(hub.public).await;
+        let clients = crowd(&hub, &relay, 3).await;
+        let end = hook(&QUICK).to(&hub).run().await;
+        assert_eq!(end.code, Some(0), "{}", end.stderr);
+        relay.refuse();
+        assert_eq!(hub.api.publish(&json!({"all": true}), "meanwhile").await, 3, "they lie on disk, and count");
+        if crash {
+            hub.signal(Signal::Kill);
+            hub.exit().await;
+        } else {
+            hub.stop().await;
+        }
+        let next = hub.setup().start().await;
+        assert_eq!(next.api.publish(&json!({"all": true}), "later").await, 3);
+        relay.retarget(&[next.public]);
+        relay.heal();
+        for client in &clients {
+            let seen = client.wait("the last message", |seen| seen.received.iter().any(|text| text == "later")).await;
+            assert_eq!(seen.resets(), 0, "{:?}", seen.reports);
+            if crash {
+                client.wait("to be told that something may be missing", |seen| gaps(seen) > 0).await;
+            } else {
+                assert_eq!(seen.received, ["first", "second", "meanwhile", "later"]);
+                assert_eq!(gaps(&seen), 0, "{:?}", seen.reports);
+            }
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Over {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) session: SessionId,
+    /// When it was welcomed first.
+    pub(crate) began_ms: u64,
     /// Messages of the application, in order.
     pub(crate) sent: Vec<String>,
     /// Messages that came, in order, with when.
@@ -50,9 +52,10 @@ impl Account {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn begin(&self, session: SessionId) {
+    pub(crate) fn begin(&self, session: SessionId, began_ms: u64) {
         self.state().parts.push(Part {
             session,
+            began_ms,
             sent: Vec::new(),
             received: Vec::new(),
             gaps: Vec::new(),

@@ -290,13 +290,13 @@ impl Driver {
         self.place.trace.note(&self.place.name, format_args!("{report:?}"));
         let account = &self.place.account;
         match report {
-            Report::Opened { session, .. } => account.begin(session),
+            Report::Opened { session, .. } => account.begin(session, now_ms),
             Report::Reset { why, session, unsent, .. } => {
                 account.with_last(|part| {
                     part.over = Some((now_ms, Over::Reset(why.to_string())));
                     part.unsent = unsent;
                 });
-                account.begin(session);
+                account.begin(session, now_ms);
             }
             Report::Gap { from, to, why } => account.with_last(|part| {
                 part.gaps.push((part.received.len(), to.since(from), why.to_string()));

@@ -167,6 +167,9 @@ impl Case<'_> {
             To::Session(_) => None,
         };
         let receivers = receivers.unwrap_or(&none);
+        if one.to == To::All && one.everywhere {
+            self.reached_all(receivers, one)?;
+        }
         let numbered = answer["sessions"].as_u64().unwrap_or(0);
         let lost_sight = self.accounts.iter().any(|account| account.state().doubled)
             || !self.watch.shaken.is_empty()
@@ -180,6 +183,22 @@ impl Case<'_> {
                 self.accounts.iter().any(|account| account.state().parts.iter().any(|part| !part.gaps.is_empty()));
             if !gaps {
                 return Err(format!("numbered for {numbered} sessions, and {} clients got it", receivers.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What every running hub took comes to everybody who was there then, on the disk of whichever hub he lay, whether
+    /// that ran or not; or he is told that something may be missing.
+    fn reached_all(&self, receivers: &[SessionId], one: &Published) -> Result<(), String> {
+        for account in self.accounts {
+            let state = account.state();
+            let was_there = |part: &&Part| part.began_ms < one.asked_ms && part.over.is_none() && part.gaps.is_empty();
+            for part in state.parts.iter().filter(was_there) {
+                let excused = state.doubled || self.watch.shaken.contains_key(&part.session) || self.long_trouble;
+                if !excused && !receivers.contains(&part.session) {
+                    return Err(format!("answered 200 by every hub that ran, and {} never got it", part.session));
+                }
             }
         }
         Ok(())

@@ -50,6 +50,8 @@ pub(crate) struct Published {
     pub(crate) answered_ms: u64,
     /// The status and the body, if there was an answer.
     pub(crate) answer: Option<(u16, Value)>,
+    /// Every hub that ran before and after had answered.
+    pub(crate) everywhere: bool,
     /// It was said again to another process than the first time, which knows nothing of its key.
     pub(crate) may_double: bool,
 }
@@ -107,11 +109,24 @@ pub(crate) async fn caller(
                 let asked_ms = trace.now_ms();
                 let key = key.then(|| format!("key-{id}-{}", chance.next()));
                 let run = machines[hub].run_number();
+                let running = || machines.iter().filter(|machine| machine.hub().is_some()).count() as u64;
+                let before = running();
                 let (answer, again) = publish(hub, id, &to, key).await;
                 let may_double = again && machines[hub].run_number() > run;
                 trace.note(&name, format_args!("publish {id} to {to:?}: {answer:?}"));
                 let answered_ms = trace.now_ms();
-                records.published().push(Published { id, hub, to, asked_ms, answered_ms, answer, may_double });
+                let hubs = answer.as_ref().and_then(|(_, body)| body["hubs"].as_u64());
+                let everywhere = hubs == Some(before) && hubs == Some(running());
+                records.published().push(Published {
+                    id,
+                    hub,
+                    to,
+                    asked_ms,
+                    answered_ms,
+                    answer,
+                    everywhere,
+                    may_double,
+                });
             }
             Order::Join { hub, session, channel } => {
                 let answer = call(hub, Method::PUT, &format!("/v1/sessions/{session}/channels/{channel}"), None).await;

@@ -1,5 +1,6 @@
 //! Publishing: to whom, what, and once.
 
+use super::sessions::park;
 use super::*;
 use serde_json::json;
 
@@ -106,4 +107,51 @@ async fn a_caller_that_goes_away_in_the_middle_leaves_one_message_and_its_repeat
     }
     assert_eq!(bench.publish(request).await.ok(200)["sessions"], 1);
     assert_eq!(outbox(&cell), [text("a")]);
+}
+
+#[tokio::test]
+async fn who_is_parked_counts_and_gets_it_when_he_is_taken_up_by_this_process_or_the_next() {
+    let bench = bench(&[]).await;
+    let targets = [r#"{"all":true}"#, r#"{"user":"ann"}"#, r#"{"channel":"news"}"#];
+    let publish = async |bench: &Bench, word: &str| {
+        for (n, to) in targets.iter().enumerate() {
+            let answer = bench.publish(format!(r#"{{"to":{to},"text":"{word}{n}"}}"#)).await.ok(200);
+            assert_eq!(answer, json!({"sessions": 1, "hubs": 1, "unreachable": []}), "{to} {word}");
+        }
+    };
+    park(&bench, &bench.session(1, Some("ann"), &["news"])).await;
+    publish(&bench, "a").await;
+    bench.hub.take_up(SessionId(1)).await.expect("it lies there");
+    let cell = bench.hub.cell(SessionId(1)).expect("it is here again");
+    assert_eq!(outbox(&cell), ["a0", "a1", "a2"].map(text));
+    park(&bench, &cell).await;
+    publish(&bench, "b").await;
+    bench.hub.leave_ledger().await;
+    bench.publish(r#"{"to":{"all":true},"text":"too late"}"#).await.says(503, "stopping");
+    let next = bench.again().await;
+    next.hub.index_parked().await;
+    publish(&next, "c").await;
+    next.hub.take_up(SessionId(1)).await.expect("it lies there");
+    let cell = next.hub.cell(SessionId(1)).expect("it is here again");
+    assert_eq!(outbox(&cell), ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"].map(text));
+    assert!(!cell.lock().session.record().expect("served").has_missed(), "nothing is missing");
+}
+
+#[tokio::test]
+async fn who_was_parked_by_a_process_that_crashed_or_for_longer_than_the_ring_is_told_that_something_may_be_missing() {
+    for crash in [false, true] {
+        let bench = bench(&["--limit-ring-messages", "1"]).await;
+        park(&bench, &bench.session(1, None, &[])).await;
+        for word in ["a", "b"] {
+            bench.publish(format!(r#"{{"to":{{"all":true}},"text":"{word}"}}"#)).await.ok(200);
+        }
+        if !crash {
+            bench.hub.leave_ledger().await;
+        }
+        let next = bench.again().await;
+        next.hub.take_up(SessionId(1)).await.expect("it lies there");
+        let cell = next.hub.cell(SessionId(1)).expect("it is here again");
+        assert_eq!(outbox(&cell), if crash { vec![] } else { vec![text("b")] });
+        assert!(cell.lock().session.record().expect("served").has_missed(), "crash: {crash}");
+    }
 }

@@ -70,6 +70,6 @@ async fn a_session_that_a_dead_process_had_taken_up_is_lost_also_while_others_ar
     bench.hub.take_up(SessionId(1)).await.expect("taken up");
     let next = bench.again().await;
     // Every lane is busy, as with many who come back at once.
-    let _busy = next.hub.stop_taking_up().await;
+    let _busy = next.hub.stop_taking_up(std::time::Duration::from_secs(60)).await;
     assert_eq!([1, 2, 3].map(|id| next.hub.stored(SessionId(id))), [Stored::Lost, Stored::Parked, Stored::Not]);
 }

@@ -3,8 +3,9 @@
 use super::*;
 use crate::hub::calls::{Call, CallError, Reply};
 use crate::hub::fan::Entry;
-use crate::peer::{FanOutcome, publish_everywhere};
+use crate::peer::{Asked, FanOutcome, publish_again, publish_everywhere};
 use tidegate_protocol::control::{HubState, Target};
+use tidegate_protocol::id::HubId;
 use tidegate_protocol::peer::{ClaimId, PeerMessage, SNAPSHOT_VERSION};
 use tidegate_protocol::session::{Event, Place};
 
@@ -132,7 +133,7 @@ fn a_call_is_carried_out_where_the_session_is_and_its_answer_comes_back() {
     let stage = Stage::new();
     let (a, b) = pair(&stage);
     let cell = b.session(7);
-    let call = |call: Call| a.wait(a.hub.peers.call(b.hub.id, SessionId(7), &call));
+    let call = |call: Call| a.wait(a.hub.peers.call(b.hub.id, SessionId(7), &call, &Asked::default()));
     assert!(matches!(call(Call::Publish(text("x"))), Ok(Reply::Done)));
     assert_eq!(Running::numbered(&cell), 1);
     assert!(matches!(call(Call::SetState(b"state".to_vec())), Ok(Reply::Done)));
@@ -140,7 +141,7 @@ fn a_call_is_carried_out_where_the_session_is_and_its_answer_comes_back() {
     assert!(
         matches!(call(Call::Describe), Ok(Reply::Described(info)) if info.session == SessionId(7) && info.sent == 1)
     );
-    let unknown = a.wait(a.hub.peers.call(b.hub.id, SessionId(8), &Call::GetState));
+    let unknown = a.wait(a.hub.peers.call(b.hub.id, SessionId(8), &Call::GetState, &Asked::default()));
     assert_eq!(unknown.err(), Some(CallError::Unknown(SessionId(8))));
     // And by the way that the API takes: find the owner first.
     let found = a.wait(a.hub.call(SessionId(7), Call::Publish(text("y")), true));
@@ -183,6 +184,7 @@ fn a_call_that_comes_twice_is_carried_out_once() {
         from: a.hub.id,
         incarnation: a.hub.incarnation,
         n: 1,
+        again: false,
         session: SessionId(7),
         call: Call::Publish(text("x")),
     };
@@ -199,7 +201,7 @@ fn a_call_to_a_hub_that_is_gone_says_that_nobody_knows() {
     let (a, b) = pair(&stage);
     let id = b.hub.id;
     drop(b);
-    let answer = a.wait(a.hub.peers.call(id, SessionId(7), &Call::GetState));
+    let answer = a.wait(a.hub.peers.call(id, SessionId(7), &Call::GetState, &Asked::default()));
     assert_eq!(answer.err(), Some(CallError::Unreachable(id)));
 }
 
@@ -235,7 +237,7 @@ fn fleet_wide_messages_reach_every_hub_in_order_and_once() {
             .await
     });
     assert!(
-        outcomes.iter().all(|outcome| *outcome == FanOutcome { sessions: 2, hubs: 2, unreachable: vec![] }),
+        outcomes.iter().all(|(_, outcome)| *outcome == FanOutcome { sessions: 2, hubs: 2, unreachable: vec![] }),
         "{outcomes:?}"
     );
     for cell in [&here, &there] {
@@ -246,12 +248,13 @@ fn fleet_wide_messages_reach_every_hub_in_order_and_once() {
         assert_eq!(got, sent);
     }
     let again = Entry { origin: a.hub.incarnation, n: 1, to: Target::All, message: text("again") };
-    let outcome = a.wait(a.hub.peers.fan_out(&again));
+    let outcome = a.wait(a.hub.peers.fan_out(&again, None)).summed(None);
     assert_eq!(
         outcome,
-        FanOutcome { sessions: 0, hubs: 1, unreachable: vec![] },
-        "a stamp that was applied changes nothing"
+        FanOutcome { sessions: 1, hubs: 1, unreachable: vec![] },
+        "a stamp that was applied changes nothing, and is answered as it was"
     );
+    assert_eq!(Running::numbered(&there), count);
 }
 
 #[test]
@@ -263,6 +266,91 @@ fn a_hub_that_does_not_answer_is_named_and_the_others_get_the_message() {
     c.session(3);
     let dead = b.hub.id;
     drop(b);
-    let outcome = a.wait(publish_everywhere(&a.hub, Target::All, text("x")));
+    let (_, outcome) = a.wait(publish_everywhere(&a.hub, Target::All, text("x")));
     assert_eq!(outcome, FanOutcome { sessions: 1, hubs: 2, unreachable: vec![dead] });
+}
+
+/// The texts that were numbered for a session, and whether its client is to be told that some may be missing.
+fn had(cell: &Cell) -> (Vec<Message>, bool) {
+    let inner = cell.lock();
+    let record = inner.session.record().expect("it is served");
+    (record.outbox.iter().cloned().collect(), record.has_missed())
+}
+
+#[test]
+fn what_a_silent_hub_did_not_take_it_gets_later_in_order_and_a_repeat_tells_how_it_went() {
+    let stage = Stage::new();
+    let (a, b) = pair(&stage);
+    let there = b.session(2);
+    // Its address leads nowhere for a while.
+    let right = a.hub.peers.url_of(b.hub.id).expect("it is known");
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let lead = |to: http::Uri| a.hub.peers.book().table.lead(b.hub.id, to);
+    lead(format!("http://{nowhere}").parse().expect("a URL"));
+    let (n, outcome) = a.wait(publish_everywhere(&a.hub, Target::All, text("one")));
+    assert_eq!(outcome, FanOutcome { sessions: 0, hubs: 1, unreachable: vec![b.hub.id] });
+    lead(right);
+    let again = a.wait(publish_again(&a.hub, n, &[b.hub.id]));
+    assert_eq!(again, FanOutcome { sessions: 1, hubs: 1, unreachable: vec![] }, "it is sent where it was missing");
+    let (_, next) = a.wait(publish_everywhere(&a.hub, Target::All, text("two")));
+    assert_eq!(next, FanOutcome { sessions: 1, hubs: 2, unreachable: vec![] });
+    assert_eq!(had(&there), (vec![text("one"), text("two")], false));
+    // Nobody repeats it: the hub that says that it lacks something gets it all the same.
+    lead(format!("http://{nowhere}").parse().expect("a URL"));
+    a.wait(publish_everywhere(&a.hub, Target::All, text("three")));
+    lead(b.url.parse().expect("a URL"));
+    until("it gets what it lacks", || had(&there) == (vec![text("one"), text("two"), text("three")], false));
+}
+
+#[test]
+fn what_no_ring_has_any_more_is_told_to_the_sessions_of_the_hub_that_missed_it() {
+    let stage = Stage::new();
+    let a = stage.start("a", &["--limit-ring-messages", "1"]);
+    let b = stage.start("b", &["--peer", &a.url]);
+    until("they reach each other", || reaches(&a, &b) && reaches(&b, &a));
+    let there = b.session(2);
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    a.hub.peers.book().table.lead(b.hub.id, format!("http://{nowhere}").parse().expect("a URL"));
+    for lost in ["one", "two"] {
+        let (_, outcome) = a.wait(publish_everywhere(&a.hub, Target::All, text(lost)));
+        assert_eq!(outcome.unreachable, [b.hub.id]);
+    }
+    a.hub.peers.book().table.lead(b.hub.id, b.url.parse().expect("a URL"));
+    until("the rest is there, and the hole is told", || had(&there) == (vec![text("two")], true));
+}
+
+#[test]
+fn a_hub_that_was_away_gives_who_lay_on_its_disk_what_was_published_meanwhile() {
+    let stage = Stage::new();
+    let (a, b) = pair(&stage);
+    let cell = b.session(2);
+    a.wait(publish_everywhere(&a.hub, Target::All, text("before")));
+    b.wait(async { cell.feed(&b.hub, Event::Park) });
+    until("it lies on disk", || b.hub.is_parked(SessionId(2)));
+    b.wait(b.hub.leave_ledger());
+    b.wait(b.hub.peers.goodbye());
+    let id = b.hub.id;
+    drop(b);
+    let (_, outcome) = a.wait(publish_everywhere(&a.hub, Target::All, text("meanwhile")));
+    assert_eq!(outcome.unreachable, [], "it said goodbye");
+    let b = stage.start("b", &["--peer", &a.url]);
+    assert_eq!(b.hub.id, id);
+    until("they have met", || reaches(&a, &b) && reaches(&b, &a));
+    b.wait(b.hub.take_up(SessionId(2))).expect("it lies there");
+    let cell = b.hub.cell(SessionId(2)).expect("it is here again");
+    until("it has what came meanwhile", || had(&cell) == (vec![text("before"), text("meanwhile")], false));
+}
+
+#[test]
+fn a_session_between_two_hubs_counts_once_in_the_answer() {
+    let stage = Stage::new();
+    let (a, b) = pair(&stage);
+    let (moving, _other) = (a.session(1), b.session(2));
+    // Frozen, and nobody to take it: its snapshot goes to a hub that is not there.
+    a.wait(async { moving.feed(&a.hub, Event::Push { to: HubId(99), version: SNAPSHOT_VERSION }) });
+    assert_eq!(moving.lock().session.place(), Place::Wait);
+    let (_, outcome) = a.wait(publish_everywhere(&a.hub, Target::All, text("x")));
+    assert_eq!(outcome, FanOutcome { sessions: 2, hubs: 2, unreachable: vec![] });
+    a.wait(async { moving.feed(&a.hub, Event::PeerGone { hub: HubId(99) }) });
+    until("it has it once it goes on", || had(&moving).0 == [text("x")]);
 }

@@ -25,6 +25,7 @@ fn hello(run: u64) -> Hello {
         room: true,
         admission: None,
         fan_last: 0,
+        fan_had: Default::default(),
         versions: vec![SNAPSHOT_VERSION],
         known: vec![],
     }
