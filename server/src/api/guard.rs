@@ -1,6 +1,9 @@
-//! Who may call at all: the right Host on a loopback listener, the bearer token, a content type where
-//! there is a body. The first and the last keep web pages out, which can post to localhost but can
-//! choose neither.
+//! Who may call at all: the right Host on a loopback listener, nobody sent by a web page of elsewhere, the
+//! bearer token, a content type where there is a body.
+//!
+//! A page can have its visitor's browser call localhost: with any simple request (a form, an empty POST, a link),
+//! also where it may not read the answer. It can choose neither the Host nor what the browser says of it in
+//! `Origin` and `Sec-Fetch-Site`; so these are looked at for every call, whatever its method.
 
 use super::Api;
 use super::input::has_type;
@@ -11,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -24,7 +27,12 @@ const JSON: &[&str] = &["application/json"];
 /// Content types of the app's state, which is never looked into.
 const OPAQUE: &[&str] = &["application/octet-stream", "application/json"];
 
-/// Checks Host and token, for every path, the unknown ones too.
+/// What a browser says of where a request comes from; pages cannot set or hide it.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// A page of this very listener, and a person who typed the address.
+const OWN_SITES: [&[u8]; 2] = [b"same-origin", b"none"];
+
+/// Checks Host, origin and token, for every path, the unknown ones too.
 pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     match check(&api, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -37,6 +45,10 @@ fn check(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         check_host(uri, headers)?;
     }
     let path = uri.path();
+    // Health tells no more than a port that answers, and changes nothing.
+    if !path.starts_with(HEALTH) {
+        check_origin(uri, headers)?;
+    }
     let open = path.starts_with(HEALTH) || path.starts_with(PEER);
     match &api.token {
         Some(token) if !open && !token.is_in(headers) => {
@@ -59,7 +71,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let wrong = match named[..] {
         [host] if is_loopback(host) && target.is_none_or(is_loopback) => return Ok(()),
         [] => "there is no Host header".to_owned(),
-        [host] => format!("the Host is \"{}\"", String::from_utf8_lossy(&host[..host.len().min(80)])),
+        [host] => format!("the Host is \"{}\"", start_of(host)),
         [..] => "there is more than one Host header".to_owned(),
     };
     let detail = format!("{wrong}: this listener is a loopback one and answers to localhost, 127.0.0.1 and [::1] only");
@@ -73,6 +85,34 @@ fn is_loopback(host: &[u8]) -> bool {
     let address = bare.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
         || bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback());
     !authority.as_str().contains('@') && (address || name.eq_ignore_ascii_case("localhost"))
+}
+
+/// Whether a web page of another origin is behind the request. Programs send neither header.
+fn check_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str().as_bytes())).unwrap_or_default();
+    let foreign_origin = headers.get_all(header::ORIGIN).iter().find(|origin| !is_own(origin.as_bytes(), host));
+    let foreign_site = headers.get_all(FETCH_SITE).iter().find(|site| !OWN_SITES.contains(&site.as_bytes()));
+    let said = match (foreign_origin, foreign_site) {
+        (None, None) => return Ok(()),
+        (Some(origin), _) => format!("the Origin is \"{}\"", start_of(origin.as_bytes())),
+        (None, Some(site)) => format!("Sec-Fetch-Site is \"{}\"", start_of(site.as_bytes())),
+    };
+    let detail = format!(
+        "{said}: a web page of another origin may call nothing here; call from a program, or open the address by hand"
+    );
+    Err(Refusal::new(StatusCode::FORBIDDEN, "foreign-origin", "Foreign origin", detail))
+}
+
+/// Whether an origin is this listener, by the name that the request was sent to.
+fn is_own(origin: &[u8], host: &[u8]) -> bool {
+    let bare = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    bare.is_some_and(|bare| !bare.is_empty() && bare.eq_ignore_ascii_case(host))
+}
+
+/// The beginning of a header's value, for the one who sent it.
+fn start_of(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(80)]).into_owned()
 }
 
 /// A body must be JSON by its content type.
@@ -147,5 +187,21 @@ mod tests {
         assert!(check_host(&plain, &hosts(&["localhost", "example.org"])).is_err());
         assert!(check_host(&Uri::from_static("http://example.org/v1/hub"), &hosts(&["localhost"])).is_err());
         assert!(check_host(&Uri::from_static("http://localhost:1/v1/hub"), &hosts(&["localhost:1"])).is_ok());
+    }
+
+    #[test]
+    fn an_origin_is_our_own_only_by_the_very_name_and_port_that_was_called() {
+        for (origin, host, own) in [
+            ("http://localhost:8081", "localhost:8081", true),
+            ("https://LOCALHOST:8081", "localhost:8081", true),
+            ("http://localhost:3000", "localhost:8081", false),
+            ("http://localhost", "localhost:8081", false),
+            ("http://localhost:8081.example.org", "localhost:8081", false),
+            ("null", "null", false),
+            ("http://", "", false),
+            ("ftp://localhost:8081", "localhost:8081", false),
+        ] {
+            assert_eq!(is_own(origin.as_bytes(), host.as_bytes()), own, "{origin} at {host}");
+        }
     }
 }

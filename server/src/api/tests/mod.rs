@@ -3,8 +3,10 @@
 
 mod admission;
 mod bad_input;
+mod clock;
 mod drains;
 mod listener;
+mod origins;
 mod page;
 mod publishing;
 mod sessions;
@@ -23,6 +25,7 @@ use crate::peer::{Own, Peers};
 use crate::public::stream::Stream;
 use crate::store::{DataDir, Limits, Store};
 use crate::telemetry::Metrics;
+use crate::world::World;
 use crate::ws::Socket;
 use axum::Router;
 use axum::body::Body;
@@ -39,6 +42,9 @@ use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::record::{Profile, Record};
 use tower::ServiceExt;
+
+/// How long a test waits for what should come at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A hub that nobody connects to, and its private API.
 struct Bench {
@@ -65,6 +71,10 @@ async fn bench_with(flags: &[&str], token: Option<PrivateToken>) -> Bench {
 }
 
 async fn bench_in(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateToken>) -> Bench {
+    bench_in_world(dir, flags, token, crate::world::system()).await
+}
+
+async fn bench_in_world(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateToken>, world: World) -> Bench {
     let path = dir.path().to_str().expect("UTF-8").to_owned();
     let argv: Vec<OsString> =
         ["tidegate", "serve", "--data-dir", &path].iter().chain(flags).map(OsString::from).collect();
@@ -78,7 +88,6 @@ async fn bench_in(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateT
         Store::open(data_dir.disk(), Arc::new(Sealer::new(&keys)), Limits::default()).expect("an empty store");
     let (public, private) = (SocketAddr::from(([127, 0, 0, 1], 1)), config.private);
     let own = Own { hub: data_dir.hub(), run: data_dir.incarnation(), public, private };
-    let world = crate::world::system();
     let hub = Hub::new(Parts {
         world: world.clone(),
         id: data_dir.hub(),
@@ -91,7 +100,6 @@ async fn bench_in(dir: tempfile::TempDir, flags: &[&str], token: Option<PrivateT
         drain: Driver::keeping(data_dir.report_file()),
         store,
         private,
-        started_unix_ms: 1,
         config,
     });
     Bench { router: router(hub.clone(), token), hub, data_dir, dir }
