@@ -145,6 +145,15 @@ impl Setup {
         args
     }
 
+    /// The same on another data directory.
+    pub fn args_on(&self, data_dir: &Path) -> Vec<String> {
+        let mut args = self.args();
+        if let Some(at) = args.iter().position(|arg| arg == "--data-dir") {
+            args[at + 1] = data_dir.display().to_string();
+        }
+        args
+    }
+
     /// Starts the process without waiting for anything.
     pub fn launch(&self) -> Program {
         Program::start(&self.name, "tidegate", &self.args(), &self.env)

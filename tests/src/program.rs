@@ -3,7 +3,7 @@
 use crate::wait::{WAIT, wait_until};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -134,7 +134,7 @@ impl Program {
         env: &[(String, String)],
         around: Surroundings,
     ) -> Self {
-        let mut command = match around.open_files {
+        let command = match around.open_files {
             None => Command::new(binary(program)),
             Some([soft, hard]) => {
                 let mut shell = Command::new("sh");
@@ -143,14 +143,15 @@ impl Program {
                 shell
             }
         };
-        command.args(args).env_clear();
-        for kept in ["PATH", "HOME"] {
-            if let Some(value) = std::env::var_os(kept) {
-                command.env(kept, value);
-            }
-        }
-        command.envs(env.iter().map(|(key, value)| (key, value)));
-        Self::spawn_into(name, command, around)
+        Self::spawn_into(name, dressed(command, args, env), around)
+    }
+
+    /// Starts a program that is not one of ours, or a copy of one that is.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_at(name: &str, program: &Path, args: &[String], env: &[(String, String)]) -> Self {
+        Self::spawn(name, dressed(Command::new(program), args, env))
     }
 
     /// Starts any command and calls it `name` in messages; its streams are read here.
@@ -278,6 +279,18 @@ impl Drop for Program {
             }
         }
     }
+}
+
+/// A command with its arguments, and of our environment only what every program needs.
+fn dressed(mut command: Command, args: &[String], env: &[(String, String)]) -> Command {
+    command.args(args).env_clear();
+    for kept in ["PATH", "HOME"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command.envs(env.iter().map(|(key, value)| (key, value)));
+    command
 }
 
 fn listen(

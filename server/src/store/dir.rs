@@ -1,10 +1,10 @@
 //! The data directory: one process at a time, and the few things that outlive it.
 
-use super::disk::FILE_MODE;
+use super::own_files::{For, OwnFiles};
 use super::{Disk, RealDisk, ReportFile};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use tidegate_protocol::id::{HubId, Incarnation};
 use tokio::time::Instant;
 
 const DIR_MODE: u32 = 0o700;
+/// Whoever may do this in a directory may take our files away and put others in their place.
+const WORLD_WRITES: u32 = 0o002;
+/// Beginning of the names of files that another process makes and removes at its start.
+const PROBE: &str = "probe-";
 /// Set on directories that many share, such as /tmp.
 const STICKY: u32 = 0o1000;
 /// What a new file system has in it.
@@ -83,6 +87,7 @@ pub type Random<'a> = &'a mut (dyn FnMut(&mut [u8]) + Send);
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    files: OwnFiles,
     hub: HubId,
     incarnation: Incarnation,
     // The lock is the open file's; the kernel drops it with the process, however that ends.
@@ -105,25 +110,26 @@ impl DataDir {
     /// Errors: see [`DataDirError`].
     pub async fn open(path: &Path, wait: Duration, now_unix_ms: u64, random: Random<'_>) -> Result<Self, DataDirError> {
         make_dir(path)?;
-        let lock = lock(path, wait).await?;
-        let hub = match read_small(&path.join(HUB_ID_NAME))? {
+        let files = OwnFiles::open(path).map_err(io_error(path, "open it"))?;
+        let lock = lock(path, &files, wait).await?;
+        let hub = match read_small(path, &files, HUB_ID_NAME)? {
             Some(text) => parse(&path.join(HUB_ID_NAME), &text)?,
             None => {
                 let mut bytes = [0; 8];
                 random(&mut bytes);
                 let hub = HubId(u64::from_le_bytes(bytes));
-                write_small(path, HUB_ID_NAME, &hub.to_string())?;
+                write_small(path, &files, HUB_ID_NAME, &hub.to_string())?;
                 hub
             }
         };
-        let last: Option<Incarnation> = match read_small(&path.join(INCARNATION_NAME))? {
+        let last: Option<Incarnation> = match read_small(path, &files, INCARNATION_NAME)? {
             Some(text) => Some(parse(&path.join(INCARNATION_NAME), &text)?),
             None => None,
         };
         // Higher than the last one even if the clock went back.
         let incarnation = next_incarnation(last, now_unix_ms, random);
-        write_small(path, INCARNATION_NAME, &incarnation.to_string())?;
-        Ok(Self { path: path.to_owned(), hub, incarnation, _lock: lock })
+        write_small(path, &files, INCARNATION_NAME, &incarnation.to_string())?;
+        Ok(Self { path: path.to_owned(), files, hub, incarnation, _lock: lock })
     }
 
     /// The directory.
@@ -143,12 +149,12 @@ impl DataDir {
 
     /// The directory's files, for [`super::Store::open`].
     pub fn disk(&self) -> Arc<dyn Disk> {
-        Arc::new(RealDisk::new(&self.path))
+        Arc::new(RealDisk::new(&self.path, self.files.clone()))
     }
 
     /// Where the last drain report is kept.
     pub fn report_file(&self) -> ReportFile {
-        ReportFile::new(self.path.clone())
+        ReportFile::new(self.path.clone(), self.files.clone())
     }
 
     /// The secret of `len_bytes` bytes in file `name`, made at random and synced if there is no such file. Blocks.
@@ -161,8 +167,7 @@ impl DataDir {
         random: Random<'_>,
     ) -> Result<Vec<u8>, DataDirError> {
         let path = self.path.join(name);
-        if let Some(text) = read_small(&path)? {
-            tighten(&path, FILE_MODE)?;
+        if let Some(text) = read_small(&self.path, &self.files, name)? {
             // The text is a secret, so the error does not show it.
             return unhex(text.trim_end()).filter(|secret| secret.len() == len_bytes).ok_or_else(|| DataDirError::Damaged {
                 path,
@@ -172,7 +177,7 @@ impl DataDir {
         let mut secret = vec![0; len_bytes];
         random(&mut secret);
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        write_small(&self.path, name, &hex)?;
+        write_small(&self.path, &self.files, name, &hex)?;
         Ok(secret)
     }
 }
@@ -195,7 +200,7 @@ fn make_dir(path: &Path) -> Result<(), DataDirError> {
         }
         Err(error) => return Err(io_error(path, "look at it")(error)),
     }
-    tighten(path, DIR_MODE)
+    tighten(path)
 }
 
 /// Whether what is there may be a hub's own: its mode is about to be changed, which nobody else may suffer from.
@@ -208,35 +213,52 @@ fn fits(path: &Path, meta: &fs::Metadata) -> Result<(), DataDirError> {
     if mode & STICKY != 0 {
         return unfit(format!("it is shared by many (mode {mode:o})"));
     }
-    if path.join(HUB_ID_NAME).exists() {
+    if path.join(HUB_ID_NAME).symlink_metadata().is_ok() {
         return Ok(());
     }
     // A hub that died in its first moment leaves no more than its lock and a half-written id.
     for entry in fs::read_dir(path).map_err(io_error(path, "list it"))? {
         let name = entry.map_err(io_error(path, "list it"))?.file_name();
-        if name != LOST_AND_FOUND && name != LOCK_NAME && name != HUB_ID_NEXT_NAME {
+        let is_probe = name.to_string_lossy().starts_with(PROBE);
+        if name != LOST_AND_FOUND && name != LOCK_NAME && name != HUB_ID_NEXT_NAME && !is_probe {
             return unfit(format!("it holds nothing of a hub's, and other things such as {}", name.display()));
         }
     }
     Ok(())
 }
 
-/// Takes away what others may do with it.
-fn tighten(path: &Path, mode: u32) -> Result<(), DataDirError> {
-    let meta = fs::metadata(path).map_err(io_error(path, "look at it"))?;
-    let found = meta.permissions().mode() & 0o777;
-    if found & !mode != 0 {
-        tracing::warn!(path = %path.display(), "mode was {found:03o}, set to {mode:03o}: parked sessions and keys are nobody else's business");
-        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io_error(path, "set its mode"))?;
+/// Takes away what others may do in the directory. Where that is refused (it is root's, and ours by its group; a file
+/// system without modes) it will do as long as not everybody may write there: what is written is for us alone.
+fn tighten(path: &Path) -> Result<(), DataDirError> {
+    let mode =
+        || fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777).map_err(io_error(path, "look at it"));
+    let found = mode()?;
+    if found & 0o777 & !DIR_MODE == 0 {
+        return Ok(());
+    }
+    let tightened = fs::set_permissions(path, Permissions::from_mode(DIR_MODE));
+    let left = mode()?;
+    if left & WORLD_WRITES != 0 {
+        let why = tightened.err().map_or_else(|| "it stays".to_owned(), |error| error.to_string());
+        let why = format!(
+            "everybody may write in it (mode {left:o}), and that cannot be changed ({why}). \
+             A directory in it will do, such as {}",
+            path.join("hub").display()
+        );
+        return Err(DataDirError::Unfit { path: path.to_owned(), why });
+    }
+    if left == found {
+        tracing::warn!(path = %path.display(), "its mode is {found:o} and cannot be changed: who has rights by it sees the names of files, and with write rights can remove them; what is in them is for this user alone");
+    } else {
+        tracing::warn!(path = %path.display(), "mode was {found:o}, set to {left:o}: parked sessions and keys are nobody else's business");
     }
     Ok(())
 }
 
-async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
+async fn lock(dir: &Path, files: &OwnFiles, wait: Duration) -> Result<File, DataDirError> {
     let path = dir.join(LOCK_NAME);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-    let mut file = options.open(&path).map_err(io_error(&path, "open the lock"))?;
+    let opened = files.file(LOCK_NAME, For::Making).map_err(file_error(&path, "open the lock"))?;
+    let mut file = opened.ok_or_else(|| io_error(&path, "make the lock")(io::ErrorKind::NotFound.into()))?;
     let since = Instant::now();
     let mut said_at = None;
     loop {
@@ -247,7 +269,7 @@ async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
         }
         let waited = since.elapsed();
         if waited >= wait {
-            let holder = holder(&path)?;
+            let holder = holder(dir, files)?;
             return Err(DataDirError::InUse { path: dir.to_owned(), holder, waited_ms: waited.as_millis() });
         }
         if said_at.is_none_or(|at| waited.saturating_sub(at) >= LOCK_SAID_EVERY) {
@@ -257,7 +279,7 @@ async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
                 "--data-dir {} is in use by {}: this hub does not serve, it waits for that process to end. \
                  Stop that process, or stop this one and give it another --data-dir",
                 dir.display(),
-                holder(&path)?
+                holder(dir, files)?
             );
             said_at = Some(waited);
         }
@@ -273,41 +295,27 @@ async fn lock(dir: &Path, wait: Duration) -> Result<File, DataDirError> {
 }
 
 /// Who has the lock, as far as the file tells. It may still name an earlier process, so one that is gone is not named.
-fn holder(lock: &Path) -> Result<String, DataDirError> {
-    let pid = read_small(lock)?.and_then(|text| text.trim().parse::<u32>().ok());
+fn holder(dir: &Path, files: &OwnFiles) -> Result<String, DataDirError> {
+    let pid = read_small(dir, files, LOCK_NAME)?.and_then(|text| text.trim().parse::<u32>().ok());
     let lives = |pid: &u32| !Path::new("/proc/self").exists() || Path::new("/proc").join(pid.to_string()).exists();
     Ok(pid.filter(lives).map_or("another process".to_owned(), |pid| format!("process {pid}")))
 }
 
-fn read_small(path: &Path) -> Result<Option<String>, DataDirError> {
-    read_up_to(path, SMALL_FILE_BYTES_MAX)
-}
-
-pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> Result<Option<String>, DataDirError> {
-    // Looked at before it is opened: whoever opens a pipe waits for its other end.
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Err(DataDirError::Damaged { path: path.to_owned(), why: "expected a plain file".into() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(path, "look at it")(error)),
-    }
-    let file = File::open(path).map_err(io_error(path, "open it"))?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max).read_to_end(&mut bytes).map_err(io_error(path, "read it"))?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+fn read_small(dir: &Path, files: &OwnFiles, name: &str) -> Result<Option<String>, DataDirError> {
+    files.read(name, SMALL_FILE_BYTES_MAX).map_err(file_error(&dir.join(name), "read it"))
 }
 
 /// Writes a whole file so that after a crash it is either there in full or not at all.
-pub(super) fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
-    let (path, next) = (dir.join(name), dir.join(format!("{name}.next")));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE_MODE);
-    let mut file = options.open(&next).map_err(io_error(&next, "create it"))?;
-    file.write_all(format!("{text}\n").as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(io_error(&next, "write it"))?;
-    fs::rename(&next, &path).map_err(io_error(&path, "rename it into place"))?;
-    sync_dir(dir)
+fn write_small(dir: &Path, files: &OwnFiles, name: &str, text: &str) -> Result<(), DataDirError> {
+    files.replace(name, text).map_err(file_error(&dir.join(name), "write it"))
+}
+
+/// What a file of the directory that cannot be used is called in an error.
+pub(super) fn file_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> DataDirError {
+    move |error| match error.kind() {
+        io::ErrorKind::InvalidData => DataDirError::Damaged { path: path.to_owned(), why: error.to_string() },
+        _ => io_error(path, doing)(error),
+    }
 }
 
 fn sync_dir(dir: &Path) -> Result<(), DataDirError> {

@@ -1,9 +1,10 @@
 //! The few file operations that the store uses, as a trait, so that tests can crash at each of them.
 
+use super::own_files::{For, OwnFiles};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,14 +45,15 @@ pub trait Disk: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct RealDisk {
     dir: PathBuf,
+    own: OwnFiles,
     // Open files by name: at most the log and the one being rewritten.
     open: Mutex<HashMap<String, Arc<File>>>,
 }
 
 impl RealDisk {
-    /// The files in `dir`, which must exist.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), open: Mutex::default() }
+    /// The files in `dir`, reached by `own`.
+    pub(super) fn new(dir: impl Into<PathBuf>, own: OwnFiles) -> Self {
+        Self { dir: dir.into(), own, open: Mutex::default() }
     }
 
     /// The directory.
@@ -69,7 +71,7 @@ impl RealDisk {
         if let Some(file) = files.get(name) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.dir.join(name))?);
+        let file = Arc::new(self.own.file(name, For::Writing)?.ok_or(io::ErrorKind::NotFound)?);
         files.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -77,17 +79,13 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn size_bytes(&self, name: &str) -> io::Result<Option<u64>> {
-        match fs::metadata(self.dir.join(name)) {
-            Ok(meta) => Ok(Some(meta.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.own.size_bytes(name)
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
-        let file = options.open(self.dir.join(name))?;
+        let file = self.own.file(name, For::Making)?.ok_or(io::ErrorKind::NotFound)?;
+        // Not while it is opened: only what was found to be ours is emptied.
+        file.set_len(0)?;
         self.files().insert(name.to_owned(), Arc::new(file));
         Ok(())
     }
@@ -103,12 +101,13 @@ impl Disk for RealDisk {
     fn check_in_place(&self, name: &str) -> io::Result<()> {
         let path = self.dir.join(name);
         let ours = self.file(name)?.metadata()?;
-        let is_ours = match fs::metadata(&path) {
-            Ok(there) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        // By the path: the next process comes by it, also if somebody has put another directory there.
+        let by_path = match std::fs::symlink_metadata(&path) {
+            Ok(there) => Some((there.dev(), there.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        if is_ours {
+        if by_path == Some((ours.dev(), ours.ino())) {
             return Ok(());
         }
         let why = format!(
@@ -138,7 +137,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.dir.join(from), self.dir.join(to))?;
+        self.own.rename(from, to)?;
         let mut files = self.files();
         files.remove(to);
         if let Some(file) = files.remove(from) {
@@ -149,25 +148,24 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.files().remove(name);
-        match fs::remove_file(self.dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.own.remove(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+        self.own.sync()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_file_that_somebody_removed_moved_or_replaced_is_not_in_its_place() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (disk, path) = (RealDisk::new(dir.path()), dir.path().join("log"));
+        let (disk, path) =
+            (RealDisk::new(dir.path(), OwnFiles::open(dir.path()).expect("it is there")), dir.path().join("log"));
         let told = |disk: &RealDisk| disk.check_in_place("log").map_err(|error| error.to_string());
         disk.create("log").expect("created");
         assert_eq!(told(&disk), Ok(()));

@@ -20,6 +20,7 @@ pub mod faulty;
 mod group;
 mod index;
 mod log;
+mod own_files;
 mod record;
 mod report_file;
 mod scan;
@@ -31,6 +32,8 @@ mod testing;
 mod tests_crash;
 #[cfg(test)]
 mod tests_damage;
+#[cfg(test)]
+mod tests_links;
 #[cfg(test)]
 mod tests_records;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The last drain report in the data directory: small JSON that outlives the process, replaced as a whole.
 
 use super::DataDirError;
-use super::dir::{read_up_to, write_small};
+use super::dir::file_error;
+use super::own_files::OwnFiles;
 use std::path::PathBuf;
 
 const NAME: &str = "last-report.json";
@@ -12,11 +13,12 @@ const BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct ReportFile {
     dir: PathBuf,
+    files: OwnFiles,
 }
 
 impl ReportFile {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    pub(super) fn new(dir: PathBuf, files: OwnFiles) -> Self {
+        Self { dir, files }
     }
 
     /// What was kept last, if anything. Blocks.
@@ -24,7 +26,7 @@ impl ReportFile {
     /// # Errors
     /// The file system refuses.
     pub fn read(&self) -> Result<Option<String>, DataDirError> {
-        read_up_to(&self.dir.join(NAME), BYTES_MAX)
+        self.files.read(NAME, BYTES_MAX).map_err(file_error(&self.dir.join(NAME), "read it"))
     }
 
     /// Keeps this text in the place of the last one: synced, and after a crash either there in full or not at all. Blocks.
@@ -36,6 +38,6 @@ impl ReportFile {
             let why = format!("a report of {} bytes is not kept: at most {BYTES_MAX}", text.len());
             return Err(DataDirError::Damaged { path: self.dir.join(NAME), why });
         }
-        write_small(&self.dir, NAME, text)
+        self.files.replace(NAME, text).map_err(file_error(&self.dir.join(NAME), "write it"))
     }
 }

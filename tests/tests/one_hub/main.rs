@@ -12,3 +12,4 @@ mod ends;
 mod moments;
 mod parking;
 mod readiness;
+mod rights;
