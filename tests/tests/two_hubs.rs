@@ -1,5 +1,8 @@
 //! Hubs together, as processes: tokens, pushes, fleet-wide messages and calls across hubs.
 
+#[path = "two_hubs/keys.rs"]
+mod keys;
+
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,6 +6,7 @@ use crate::target::{Publisher, Server, target};
 use crate::thin::Dialect;
 use http::Uri;
 use serde_json::Value;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +46,10 @@ impl Fleet {
         let key = tempfile::tempdir().map_err(|error| format!("no directory for the key: {error}"))?;
         let file = key.path().join("cluster.key");
         // It seals nothing that outlives the run.
-        let text = format!("{:032x}{:032x}\n", std::process::id(), crate::thin::now_ns());
+        let mut drawn = [0_u8; 32];
+        let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut drawn));
+        random.map_err(|error| format!("/dev/urandom: {error}"))?;
+        let text: String = drawn.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect();
         std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
         restrict(&file)?;
         let ports = free_ports()?;

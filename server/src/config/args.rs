@@ -215,7 +215,7 @@ layered_args! {
         #[arg(long, value_name = "FILE", help_heading = "Peers")]
         peer_ca_file: Option<PathBuf>,
         /// Key that seals tokens and records and authenticates peers; the same on all hubs. One key a line, at
-        /// most two (the first seals, both open), each at least 32 bytes as hex, base64 or plain text
+        /// most two (in any order, while it is changed), each at least 32 bytes as hex, base64 or plain text
         #[arg(long, value_name = "FILE", help_heading = "Peers")]
         cluster_key_file: Option<PathBuf>,
 

@@ -13,7 +13,7 @@ use std::path::Path;
 /// Bytes that a key must have at least.
 const KEY_BYTES_MIN: usize = 32;
 /// Keys that a file may hold: the one in use, and the next or the last one.
-const KEYS_MAX: usize = 2;
+pub(super) const KEYS_MAX: usize = 2;
 /// Bytes of a key file at most; a key is a few dozen.
 const FILE_BYTES_MAX: u64 = 16 << 10;
 /// Name of the generated key in the data directory.
@@ -27,7 +27,7 @@ const BASE64: GeneralPurposeConfig =
 /// One or two root keys, ready to derive from. Shows nothing in `Debug`; the secrets themselves are not kept.
 #[derive(Clone)]
 pub struct ClusterKeys {
-    /// In the order of the file: the first seals, all open. Never empty.
+    /// One, or two while the key is changed: all seal, each opens. Never empty.
     roots: Vec<hkdf::Prk>,
     /// Where nonces and salts come from.
     world: World,
@@ -65,7 +65,7 @@ impl ClusterKeys {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         if lines.is_empty() || lines.len() > KEYS_MAX {
             return Err(wrong(format!(
-                "expected one key, or two on two lines (the first seals, both open), but it has {} lines. {HOW_TO_MAKE_ONE}",
+                "expected one key, or two on two lines while it is changed, but it has {} lines. {HOW_TO_MAKE_ONE}",
                 lines.len()
             )));
         }
@@ -77,13 +77,21 @@ impl ClusterKeys {
                 short.len()
             )));
         }
+        for (line, secret) in secrets.iter().enumerate() {
+            if let Some(why) = super::weakness(secret) {
+                return Err(wrong(format!(
+                    "expected keys that cannot be guessed, but of the one on line {} {why}. {HOW_TO_MAKE_ONE}",
+                    line + 1
+                )));
+            }
+        }
         if secrets.len() == 2 && secrets[0] == secrets[1] {
             return Err(wrong("expected two different keys, but both lines hold the same".into()));
         }
         Ok(Self::from_secrets(secrets))
     }
 
-    /// Keys from bytes that are secret and random already; the first seals.
+    /// Keys from bytes that are secret and random already.
     pub fn from_secrets(secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
         let roots: Vec<hkdf::Prk> = secrets.into_iter().map(|secret| salt.extract(&secret)).collect();
@@ -106,7 +114,7 @@ impl ClusterKeys {
         self.world.fill_random(buffer);
     }
 
-    /// All root keys, the one that seals first.
+    /// All root keys.
     pub(super) fn roots(&self) -> &[hkdf::Prk] {
         &self.roots
     }
@@ -130,15 +138,20 @@ pub(super) fn read_secret_file(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("expected a file of at most {FILE_BYTES_MAX} bytes"));
     }
-    warn_if_others_read(path);
+    warn_if_others_have_it(path);
     String::from_utf8(bytes).map_err(|_| format!("expected text, but the file is binary. {HOW_TO_MAKE_ONE}"))
 }
 
-fn warn_if_others_read(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or(0);
-    if mode & 0o007 != 0 {
+/// A file that the settings name is where they say, be it a link (as Kubernetes mounts secrets) or somebody else's.
+fn warn_if_others_have_it(path: &Path) {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let Ok(meta) = std::fs::metadata(path) else { return };
+    if meta.permissions().mode() & 0o007 != 0 {
         tracing::warn!(file = %path.display(), "everybody on this machine may read or change this secret: chmod 600 it");
+    }
+    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != 0 && owner != own {
+        tracing::warn!(file = %path.display(), owner, "this secret belongs to another user, who may change it: chown it to root, or to this hub's user");
     }
 }
 
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_as_hex_and_as_base64_of_either_alphabet() {
-        let bytes: Vec<u8> = (200..232).collect();
+        let bytes: Vec<u8> = (0..32_u8).map(|n| (n + 17).wrapping_mul(n.wrapping_mul(7) | 1)).collect();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let from_bytes = ClusterKeys::from_secrets([bytes.clone()]);
         let standard = base64::engine::general_purpose::STANDARD.encode(&bytes);
@@ -201,11 +214,13 @@ mod tests {
 
     #[test]
     fn none_three_equal_or_binary_keys_are_refused() {
-        let key = |letter: char| letter.to_string().repeat(33);
+        let key = |letter: char| format!("{letter} is how a key of the tests begins, and no other");
         assert!(keys_in("\n").unwrap_err().contains("0 lines"));
         let three = [key('!'), key('?'), key('-')].join("\n");
         assert!(keys_in(three).unwrap_err().contains("3 lines"));
         assert!(keys_in(format!("{0}\n{0}\n", key('!'))).unwrap_err().contains("two different keys"));
+        let told = keys_in(format!("{}\n{}\n", key('!'), "k".repeat(40))).unwrap_err();
+        assert!(told.contains("of the one on line 2 it has only 1 different bytes in 40"), "{told}");
         assert!(keys_in([0xff; 40]).unwrap_err().contains("the file is binary"));
         assert!(keys_in([b'a'; 20_000]).unwrap_err().contains("at most 16384 bytes"));
     }

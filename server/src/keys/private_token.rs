@@ -8,6 +8,10 @@ use http::header::AUTHORIZATION;
 use std::fmt;
 use std::path::Path;
 
+/// Characters that a token must have at least: 16 hexadecimal digits are 64 bits, more than anybody tries.
+const TOKEN_BYTES_MIN: usize = 16;
+const HOW_TO_MAKE_ONE: &str = "Make one with: head -c 32 /dev/urandom | base64";
+
 /// What a caller of the private API must show. Only its digest is kept.
 #[derive(Clone)]
 pub struct PrivateToken {
@@ -22,6 +26,15 @@ impl PrivateToken {
         let token = text.lines().next().unwrap_or_default().trim();
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(wrong("expected a first line of visible ASCII characters without spaces".into()));
+        }
+        if token.len() < TOKEN_BYTES_MIN {
+            let has = token.len();
+            return Err(wrong(format!(
+                "expected at least {TOKEN_BYTES_MIN} characters, but it has {has}. {HOW_TO_MAKE_ONE}"
+            )));
+        }
+        if let Some(why) = super::weakness(token.as_bytes()) {
+            return Err(wrong(format!("expected a token that cannot be guessed, but {why}. {HOW_TO_MAKE_ONE}")));
         }
         Ok(Self::new(token))
     }
@@ -79,8 +92,14 @@ mod tests {
             PrivateToken::from_file(&path).map_err(|error| error.to_string())
         };
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer a-token"));
-        assert!(read("a-token\n# a comment").unwrap().is_in(&headers));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer a-token-of-the-tests"));
+        assert!(read("a-token-of-the-tests\n# a comment").unwrap().is_in(&headers));
+        for (text, right) in
+            [("a-short-token", "at least 16 characters, but it has 13"), ("aaaaaaaaaaaaaaaaaaaa", "cannot be guessed")]
+        {
+            let told = read(text).unwrap_err();
+            assert!(told.contains("--private-token-file") && told.contains(right) && !told.contains(text), "{told}");
+        }
         for text in ["", "\na-token", "two words"] {
             let told = read(text).unwrap_err();
             assert!(told.contains("--private-token-file") && told.contains("visible ASCII"), "{told}");

@@ -83,6 +83,7 @@ impl Peers {
             admission: self.admission(),
             fan_last,
             fan_had,
+            names_runs: true,
             versions: hub.world.snapshot_versions().to_vec(),
             known,
         }

@@ -6,7 +6,6 @@ use super::post::{Failed, json};
 use super::wire::{CALL, Calling};
 use crate::hub::Hub;
 use crate::hub::calls::{Call, CallError, Reply};
-use http::StatusCode;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,7 +91,16 @@ impl Peers {
         let Ok(Ok(_under_way)) = tokio::time::timeout(self.call_time, link.calls.clone().acquire_owned()).await else {
             return Err(unreachable);
         };
-        let body = json(&Calling { from: self.own, incarnation: self.run, n, again, session, call: call.clone() });
+        let run = self.book().table.run_of(to);
+        let body = json(&Calling {
+            from: self.own,
+            incarnation: self.run,
+            to: run,
+            n,
+            again,
+            session,
+            call: call.clone(),
+        });
         let limit = self.post.body_bytes_max() as u64;
         if body.len() as u64 > limit {
             return Err(CallError::TooMuch {
@@ -112,7 +120,7 @@ impl Peers {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(peer = %to, %session, %error, "a call was not passed on");
-                if let Failed::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. } = error {
+                if error.is_of_a_stranger() {
                     self.nudge.notify_one();
                 }
                 Err(unreachable)

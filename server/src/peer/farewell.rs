@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Uri;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tidegate_protocol::id::{HubId, SessionId};
+use tidegate_protocol::id::{HubId, Incarnation, SessionId};
 use tokio::time::Instant;
 
 /// How long all goodbyes may take together; before them, the last words as long again.
@@ -37,9 +37,9 @@ impl Peers {
         if tokio::time::timeout_at(until, said).await.is_err() {
             tracing::warn!("not every last word to the peers was taken before the goodbye");
         }
-        let body = json(&Goodbye { from: self.own, incarnation: self.run });
+        let body = |to| json(&Goodbye { from: self.own, incarnation: self.run, to });
         let told = |hub: HubId, error| tracing::warn!(peer = %hub, %error, "a peer did not take our goodbye; it will wait for this hub until it forgets it");
-        self.tell_all(wire::GOODBYE, &body, told).await;
+        self.tell_all(wire::GOODBYE, body, told).await;
     }
 
     /// Tells every peer which sessions lie on this hub's disk, so that nobody resets them while it is away.
@@ -52,23 +52,30 @@ impl Peers {
             let parked = page.iter().filter(|(_, state)| *state == RecordState::Parked).map(|(session, _)| *session);
             let sessions: Vec<SessionId> = parked.collect();
             if !sessions.is_empty() {
-                let body = json(&OnDisk { from: self.own, incarnation: self.run, first, sessions });
-                first = false;
+                let body = |to| json(&OnDisk { from: self.own, incarnation: self.run, to, first, sessions: sessions.clone() });
                 let told = |hub: HubId, error| tracing::info!(peer = %hub, %error, "a peer did not take what lies on this hub's disk");
-                self.tell_all(wire::PARKED, &body, told).await;
+                self.tell_all(wire::PARKED, body, told).await;
+                first = false;
             }
         }
     }
 
-    /// One post to every peer that is heard.
-    async fn tell_all(&self, path: &'static str, body: &Bytes, failed: impl Fn(HubId, super::post::Failed)) {
-        let to: Vec<(HubId, Uri)> = {
+    /// One post to every peer that is heard, with a body for the run that it is.
+    async fn tell_all(
+        &self,
+        path: &'static str,
+        body: impl Fn(Option<Incarnation>) -> Bytes,
+        failed: impl Fn(HubId, super::post::Failed),
+    ) {
+        let to: Vec<(HubId, Uri, Option<Incarnation>)> = {
             let book = self.book();
             let heard = book.table.present().filter(|(_, peer)| peer.is_heard());
-            heard.map(|(hub, peer)| (hub, peer.url.clone())).collect()
+            heard.map(|(hub, peer)| (hub, peer.url.clone(), book.table.run_of(hub))).collect()
         };
-        let all = to.iter().map(|(hub, url)| self.post.send::<Taken>(url, path, Some(*hub), body.clone(), GOODBYE));
-        for ((hub, _), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
+        let all = to
+            .iter()
+            .map(|(hub, url, run)| self.post.send::<Taken>(url, path, Some(*hub), body(*run), GOODBYE));
+        for ((hub, ..), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
             if let Err(error) = answer {
                 failed(*hub, error);
             }

@@ -236,13 +236,17 @@ async fn post(hub: &Arc<Hub>, to: HubId, progress: &Progress, entries: Vec<Entry
     let peers = &hub.peers;
     let (count, last) = (entries.len(), entries.last().map_or(0, |entry| entry.n));
     let (url, run) = (peers.url_of(to), peers.book().table.run_of(to));
-    let body = json(&Publish { from: peers.own, incarnation: peers.run, entries });
+    let body = json(&Publish { from: peers.own, incarnation: peers.run, to: run, entries });
     let (result, published) = match url {
         None => (PeerResult::Unreachable, None),
         Some(url) => match peers.post.send::<Published>(&url, PUBLISH, Some(to), body, peers.call_time).await {
             Ok(published) => (PeerResult::Ok, Some(published)),
             Err(error) => {
                 tracing::warn!(peer = %to, %error, messages = count, "a peer did not take fleet-wide messages; it gets them when it is heard again");
+                // It does not know us, or is another run now: a hello clears that up.
+                if error.is_of_a_stranger() {
+                    peers.nudge.notify_one();
+                }
                 (result_of(&error), None)
             }
         },

@@ -8,7 +8,6 @@ use crate::fault::{self, Place};
 use crate::hub::Hub;
 use crate::message::Message;
 use crate::telemetry::PeerResult;
-use http::StatusCode;
 use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
 use tidegate_protocol::id::HubId;
@@ -170,9 +169,7 @@ async fn post(hub: Arc<Hub>, to: HubId, batch: Vec<Encoded>, permit: OwnedSemaph
                 Err(error) => {
                     tracing::debug!(peer = %to, %error, messages = kinds.len(), "messages to a peer were lost");
                     // It does not know us, or is another one now: a hello clears that up.
-                    if let Failed::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. } =
-                        error
-                    {
+                    if error.is_of_a_stranger() {
                         peers.nudge.notify_one();
                     }
                     result_of(&error)

@@ -68,6 +68,12 @@ impl Failed {
         }
     }
 
+    /// Whether the other hub does not know this one, or is another hub or another run than was meant: then nothing
+    /// was done, and a hello tells each who the other is.
+    pub(super) fn is_of_a_stranger(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST, .. })
+    }
+
     /// The same as a label.
     pub(super) fn trouble(&self) -> PeerTrouble {
         match self {

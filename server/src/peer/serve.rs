@@ -136,11 +136,25 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Response {
     response
 }
 
-/// A word counts only from a run that this hub has met: else neither knows what the other one knows.
-fn speaker(hub: &Hub, from: HubId, run: Incarnation) -> Result<(), Problem> {
+/// Whether a call is for this run. One that was recorded on its way to an earlier run could be played back to this
+/// one, which does not remember it; the earlier run's own memory is what refuses it there.
+fn meant_for_this_run(hub: &Hub, to: Option<Incarnation>) -> Result<(), Problem> {
+    let Some(other) = to.filter(|to| *to != hub.incarnation) else { return Ok(()) };
+    let detail = format!("meant for run {other} of this hub, and this is run {}", hub.incarnation);
+    Err(Problem::new(409, "other-run", "Other run", detail))
+}
+
+/// A word counts only from a run that this hub has met: else neither knows what the other one knows. And only if
+/// it is for this run; hubs of the release before do not say for which run their calls are.
+fn speaker(hub: &Hub, from: HubId, run: Incarnation, to: Option<Incarnation>) -> Result<(), Problem> {
+    meant_for_this_run(hub, to)?;
     let mut book = hub.peers.book();
     let known = book.table.run_of(from);
     if known == Some(run) {
+        if to.is_none() && book.table.names_runs(from) {
+            let detail = format!("hub {from} says for which run its calls are, and this one does not");
+            return Err(Problem::new(409, "no-run", "No run", detail));
+        }
         book.table.word(hub.peers.now(), from);
         return Ok(());
     }
@@ -169,11 +183,7 @@ async fn hello(hub: Arc<Hub>, hello: Hello) -> Result<Hello, Problem> {
 }
 
 async fn messages(hub: Arc<Hub>, batch: Messages) -> Result<Taken, Problem> {
-    speaker(&hub, batch.from, batch.incarnation)?;
-    if batch.to != hub.incarnation {
-        let detail = format!("meant for run {} of this hub, and this is run {}", batch.to, hub.incarnation);
-        return Err(Problem::new(409, "other-run", "Other run", detail));
-    }
+    speaker(&hub, batch.from, batch.incarnation, Some(batch.to))?;
     for message in &batch.messages {
         match serde_json::from_str::<PeerMessage<Message>>(message.get()) {
             Ok(message) => {
@@ -188,12 +198,12 @@ async fn messages(hub: Arc<Hub>, batch: Messages) -> Result<Taken, Problem> {
 }
 
 async fn call(hub: Arc<Hub>, calling: Calling) -> Result<Result<Reply, CallError>, Problem> {
-    speaker(&hub, calling.from, calling.incarnation)?;
+    speaker(&hub, calling.from, calling.incarnation, calling.to)?;
     Ok(calling::carry_out(hub, calling).await)
 }
 
 async fn publish(hub: Arc<Hub>, batch: Publish) -> Result<Published, Problem> {
-    speaker(&hub, batch.from, batch.incarnation)?;
+    speaker(&hub, batch.from, batch.incarnation, batch.to)?;
     if let Some(foreign) = batch.entries.iter().find(|entry| entry.origin != batch.incarnation) {
         let detail = format!("expected stamps of run {}, and one is of run {}", batch.incarnation, foreign.origin);
         return Err(Problem::new(400, "foreign-stamp", "Foreign stamp", detail));
@@ -207,7 +217,7 @@ async fn publish(hub: Arc<Hub>, batch: Publish) -> Result<Published, Problem> {
 }
 
 async fn on_disk(hub: Arc<Hub>, said: OnDisk) -> Result<Taken, Problem> {
-    speaker(&hub, said.from, said.incarnation)?;
+    speaker(&hub, said.from, said.incarnation, said.to)?;
     if said.first {
         hub.elsewhere.back(said.from);
     }
@@ -216,6 +226,7 @@ async fn on_disk(hub: Arc<Hub>, said: OnDisk) -> Result<Taken, Problem> {
 }
 
 async fn goodbye(hub: Arc<Hub>, goodbye: Goodbye) -> Result<Taken, Problem> {
+    meant_for_this_run(&hub, goodbye.to)?;
     rounds::goodbye(&hub, goodbye.from, goodbye.incarnation).await;
     Ok(Taken { incarnation: hub.incarnation })
 }

@@ -48,6 +48,11 @@ impl Table {
         self.peers.get(&hub)?.said().map(|said| said.hello.incarnation)
     }
 
+    /// Whether a hub says for which run its calls are.
+    pub(super) fn names_runs(&self, hub: HubId) -> bool {
+        self.peers.get(&hub).and_then(Peer::said).is_some_and(|said| said.hello.names_runs)
+    }
+
     pub(super) fn successors(&self, now: Millis) -> Vec<Successor> {
         self.peers.iter().filter_map(|(hub, peer)| peer.successor(*hub, now)).collect()
     }

@@ -49,6 +49,10 @@ pub(super) struct Hello {
     /// How far it is with the fleet-wide messages of each run that it knows.
     #[serde(default)]
     pub(super) fan_had: BTreeMap<String, u64>,
+    /// Whether its calls name the run that they are for, and it wants that of others. Hubs of the release before
+    /// do not.
+    #[serde(default)]
+    pub(super) names_runs: bool,
     /// Snapshot versions that it reads.
     pub(super) versions: Vec<u32>,
     /// The hubs that it hears itself.
@@ -69,6 +73,9 @@ pub(super) struct Acquaintance {
 pub(super) struct Goodbye {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+    /// As in [`Calling`].
+    #[serde(default)]
+    pub(super) to: Option<Incarnation>,
 }
 
 /// Body of [`PARKED`].
@@ -76,6 +83,9 @@ pub(super) struct Goodbye {
 pub(super) struct OnDisk {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+    /// As in [`Calling`].
+    #[serde(default)]
+    pub(super) to: Option<Incarnation>,
     /// Whether this piece is the first: what was said before counts no more.
     pub(super) first: bool,
     pub(super) sessions: Vec<SessionId>,
@@ -102,6 +112,10 @@ pub(super) struct Taken {
 pub(super) struct Calling {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+    /// The run that it is meant for: what was recorded on its way to that one must not be played back to a later
+    /// one, which does not remember it. Hubs of the release before leave it out.
+    #[serde(default)]
+    pub(super) to: Option<Incarnation>,
     pub(super) n: u64,
     /// Whether it was asked before, and nobody knows what became of it.
     #[serde(default)]
@@ -115,6 +129,9 @@ pub(super) struct Calling {
 pub(super) struct Publish {
     pub(super) from: HubId,
     pub(super) incarnation: Incarnation,
+    /// As in [`Calling`].
+    #[serde(default)]
+    pub(super) to: Option<Incarnation>,
     pub(super) entries: Vec<crate::hub::fan::Entry>,
 }
 

@@ -129,7 +129,7 @@ async fn what_is_unknown_too_large_or_in_the_wrong_way_has_its_own_status() {
 #[tokio::test]
 async fn the_private_api_wants_its_bearer_token_where_one_is_set() {
     let scene = Scene::set(|setup| {
-        let file = setup.file("private.token", "the-right-one\n");
+        let file = setup.file("private.token", "the-right-one-of-the-tests\n");
         setup.flag("--private-token-file", file.display())
     })
     .await;
@@ -146,6 +146,6 @@ async fn the_private_api_wants_its_bearer_token_where_one_is_set() {
         }
     }
     assert_eq!(api.get("/healthz/ready").await.status, 200, "health needs no token");
-    assert_eq!(api.with_token("the-right-one").get("/v1/hub").await.status, 200);
+    assert_eq!(api.with_token("the-right-one-of-the-tests").get("/v1/hub").await.status, 200);
     scene.nobody_noticed("calls without the token").await;
 }

@@ -1,15 +1,17 @@
 //! Who is believed.
 
 use super::*;
+use crate::hub::calls::Call;
+use crate::hub::fan::Entry;
 use crate::keys::{PEER_AUTH_WINDOW_MS, PeerAuth};
 use crate::peer::post::json;
-use crate::peer::wire::{GOODBYE, Goodbye, HELLO, MESSAGES, Messages};
+use crate::peer::wire::{CALL, Calling, GOODBYE, Goodbye, HELLO, MESSAGES, Messages, PUBLISH, Publish};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tidegate_protocol::control::Problem;
+use tidegate_protocol::control::{Problem, Target};
 use tidegate_protocol::id::{HubId, Incarnation};
 
 /// Posts with these headers; gives status and problem.
@@ -31,7 +33,7 @@ fn post(to: &Running, path: &str, headers: HeaderMap, body: Bytes) -> (StatusCod
 }
 
 fn stranger(letter: &str) -> PeerAuth {
-    PeerAuth::new(&ClusterKeys::from_secrets([letter.repeat(40).into_bytes()]), HubId(1))
+    PeerAuth::new(&ClusterKeys::from_secrets([key(letter).into_bytes()]), HubId(1))
 }
 
 fn signed(by: &PeerAuth, path: &str, body: &[u8], now: u64) -> HeaderMap {
@@ -50,7 +52,7 @@ fn rejected(hub: &Running) -> u64 {
 fn an_unsigned_a_forged_a_replayed_and_a_late_call_are_refused_and_counted() {
     let stage = Stage::new();
     let a = stage.start("a", &[]);
-    let body = json(&Goodbye { from: HubId(1), incarnation: Incarnation(1) });
+    let body = json(&Goodbye { from: HubId(1), incarnation: Incarnation(1), to: None });
     let (status, problem) = post(&a, GOODBYE, HeaderMap::new(), body.clone());
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(problem.detail.contains("tidegate-peer-time is missing"), "{problem:?}");
@@ -96,7 +98,7 @@ fn a_call_for_another_hub_and_a_body_that_is_too_long_or_malformed_are_refused()
 fn hubs_with_different_cluster_keys_never_meet() {
     let stage = Stage::new();
     let a = stage.start("a", &[]);
-    std::fs::write(stage.path("cluster.key"), "z".repeat(40)).expect("a key file");
+    std::fs::write(stage.path("cluster.key"), key("z")).expect("a key file");
     let b = stage.start("b", &["--peer", &a.url]);
     until("a has refused b's hello", || rejected(&a) > 0);
     assert_eq!(a.hub.peers.known(), []);
@@ -109,7 +111,7 @@ fn hubs_with_different_cluster_keys_never_meet() {
 fn a_key_that_differs_is_shown_where_the_operator_looks() {
     let stage = Stage::new();
     let a = stage.start("a", &[]);
-    std::fs::write(stage.path("cluster.key"), "z".repeat(40)).expect("a key file");
+    std::fs::write(stage.path("cluster.key"), key("z")).expect("a key file");
     let b = stage.start("b", &["--peer", &a.url]);
     let words = "--cluster-key-file must hold the same key on all hubs";
     let shown = |why: Option<String>| why.is_some_and(|why| why.contains(words));
@@ -128,4 +130,62 @@ fn a_key_that_differs_is_shown_where_the_operator_looks() {
     until("with the same key nothing is said", || {
         c.hub.peers.describe().iter().chain(&d.hub.peers.describe()).all(|peer| peer.why.is_none())
     });
+}
+
+/// Posts what was signed before; gives the status and what was answered.
+fn play(to: &Running, path: &str, (headers, body): &(HeaderMap, Bytes)) -> (StatusCode, String) {
+    to.wait(async {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let mut request =
+            http::Request::post(format!("{}{path}", to.url)).body(Full::new(body.clone())).expect("a request");
+        *request.headers_mut() = headers.clone();
+        let (head, body) = client.request(request).await.expect("an answer").into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        (head.status, String::from_utf8_lossy(&body).into_owned())
+    })
+}
+
+#[test]
+fn what_was_recorded_on_its_way_to_one_run_is_not_taken_by_the_next() {
+    let stage = Stage::new();
+    let (a, b) = pair(&stage);
+    let (id, from, run) = (SessionId(7), b.hub.id, b.hub.incarnation);
+    let message = Message::text("once");
+    let calls: Vec<(&str, Bytes)> = [Some(a.hub.incarnation), None]
+        .into_iter()
+        .flat_map(|to| {
+            let call = Call::Publish(message.clone());
+            let calling = Calling { from, incarnation: run, to, n: 1, session: id, call };
+            let entry = Entry { origin: run, n: 1, to: Target::All, message: message.clone() };
+            let publish = Publish { from, incarnation: run, to, entries: vec![entry] };
+            let goodbye = Goodbye { from, incarnation: run, to };
+            [(CALL, json(&calling)), (PUBLISH, json(&publish)), (GOODBYE, json(&goodbye))]
+        })
+        .collect();
+    let recorded: Vec<_> =
+        calls.into_iter().map(|(path, body)| (path, (signed(&stranger("k"), path, &body, unix_ms()), body))).collect();
+    let cell = a.session(7);
+    for (path, call) in &recorded[..2] {
+        assert_eq!(play(&a, path, call).0, StatusCode::OK, "{path} is taken by the run that it is for");
+    }
+    assert_eq!(Running::numbered(&cell), 2);
+    drop(a);
+
+    let a = stage.start("a", &["--peer", &b.url]);
+    until("they know each other's runs", || a.knows(&b) && a.hub.peers.book().table.run_of(from) == Some(run));
+    let cell = a.session(7);
+    for (path, call) in &recorded[..3] {
+        let (status, told) = play(&a, path, call);
+        assert_eq!(status, StatusCode::CONFLICT, "{path}: {told}");
+        assert!(told.contains("other-run") && told.contains(&a.hub.incarnation.to_string()), "{path}: {told}");
+    }
+    for (path, call) in &recorded[3..5] {
+        let (status, told) = play(&a, path, call);
+        assert_eq!(status, StatusCode::CONFLICT, "{path} names no run, and its hub always does: {told}");
+        assert!(told.contains("no-run"), "{path}: {told}");
+    }
+    assert_eq!(Running::numbered(&cell), 0, "nothing came twice");
+    assert!(a.knows(&b), "and nobody left");
+    let answer = b.wait(b.hub.call(id, Call::Publish(message), true));
+    assert!(answer.is_ok(), "the sender itself has learned the new run: {answer:?}");
 }

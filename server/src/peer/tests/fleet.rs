@@ -183,6 +183,7 @@ fn a_call_that_comes_twice_is_carried_out_once() {
     let calling = crate::peer::wire::Calling {
         from: a.hub.id,
         incarnation: a.hub.incarnation,
+        to: Some(b.hub.incarnation),
         n: 1,
         again: false,
         session: SessionId(7),

@@ -54,7 +54,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        std::fs::write(dir.path().join("cluster.key"), "k".repeat(40)).expect("a key file");
+        std::fs::write(dir.path().join("cluster.key"), key("k")).expect("a key file");
         Self { dir }
     }
 
@@ -76,6 +76,11 @@ impl Stage {
         let url = hub.private_url();
         Running { hub, url, runtime: Some(runtime), _data_dir: data_dir }
     }
+}
+
+/// A cluster key of its own for each letter.
+fn key(letter: &str) -> String {
+    format!("{letter} is how a key of these hubs begins, and no other")
 }
 
 fn unix_ms() -> u64 {
@@ -105,7 +110,6 @@ async fn open(config: Config, path: &Path) -> (Arc<Hub>, DataDir) {
         drain: Driver::default(),
         store,
         private,
-        started_unix_ms: now,
         config,
     });
     let router = routes().with_state(hub.clone());

@@ -26,6 +26,7 @@ fn hello(run: u64) -> Hello {
         admission: None,
         fan_last: 0,
         fan_had: Default::default(),
+        names_runs: true,
         versions: vec![SNAPSHOT_VERSION],
         known: vec![],
     }
