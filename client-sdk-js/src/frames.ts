@@ -38,6 +38,7 @@ export type ClientFrame =
   | { readonly type: "pong" }
   | { readonly type: "ready"; readonly drain: string }
   | { readonly type: "busy"; readonly drain: string; readonly ms: number; readonly why?: string }
+  | { readonly type: "auth"; readonly auth: string }
   | { readonly type: "bye"; readonly code?: number; readonly reason?: string };
 
 /** The hub serves the session on this connection. */
@@ -53,6 +54,8 @@ export interface Welcome {
   readonly heartbeat_ms: number;
   readonly hub: string;
   readonly protocol?: string;
+  /** When the session's JWT expires, in milliseconds from receipt. */
+  readonly auth_expires_ms?: number;
   readonly limits: { readonly message_bytes: number };
 }
 
@@ -97,7 +100,7 @@ export type Parsed = { readonly ok: true; readonly frame: HubFrame } | { readonl
 /** A text message, sorted: an app text as the app wrote it, or the JSON of a frame without its mark. */
 export type Sorted = { readonly kind: "app"; readonly text: string } | { readonly kind: "frame"; readonly json: string };
 
-type Kind = "string" | "number" | "boolean" | "limits" | "string?";
+type Kind = "string" | "number" | "boolean" | "limits" | "string?" | "number?";
 
 const DRAIN_ORDER = { drain: "string", seq: "number" } as const;
 
@@ -113,6 +116,7 @@ const FIELDS: Readonly<Record<HubFrame["type"], Readonly<Record<string, Kind>>>>
     heartbeat_ms: "number",
     hub: "string",
     protocol: "string?",
+    auth_expires_ms: "number?",
     limits: "limits",
   },
   retry: { after_ms: "number", why: "string" },
@@ -190,7 +194,7 @@ function check(value: unknown): Parsed {
   const frame: Record<string, unknown> = { type };
   for (const [name, kind] of Object.entries(FIELDS[type])) {
     const field = value[name];
-    const optional = kind === "string?";
+    const optional = kind === "string?" || kind === "number?";
     if (optional && (field === undefined || field === null)) continue;
     if (field === undefined) return fault(`${type}.${name} is missing`);
     const wrong = wrongKind(kind, field);
@@ -209,6 +213,7 @@ function wrongKind(kind: Kind, field: unknown): string | null {
     case "boolean":
       return typeof field === "boolean" ? null : "true or false";
     case "number":
+    case "number?":
       return isCount(field) ? null : "a whole number from 0 to 2^53-1";
     case "limits":
       return isRecord(field) && isCount(field["message_bytes"]) ? null : "an object with a whole `message_bytes`";

@@ -79,6 +79,12 @@ fn received<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
     Ok(Offset(number::optional(from)?.unwrap_or_default()))
 }
 
+fn some_whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<u64>::deserialize(from)?;
+    let too_high = |number| D::Error::custom(format!("{number} is too high: numbers are whole and below 2^53"));
+    number.map(|number| (number <= NUMBER_MAX).then_some(number).ok_or_else(|| too_high(number))).transpose()
+}
+
 fn offset<'de, D: Deserializer<'de>>(from: D) -> Result<Offset, D::Error> {
     number::whole(from).map(Offset)
 }
@@ -153,6 +159,12 @@ pub enum ClientFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
+    /// A newer JWT of the same user, for the session that this connection serves. Only for hubs whose `welcome`
+    /// has `auth_expires_ms`: others do not know it.
+    Auth {
+        /// The JWT.
+        auth: ResumeToken,
+    },
     /// Ends the session; the app sees this code and reason.
     Bye {
         /// The close code for the app.
@@ -201,6 +213,10 @@ pub struct Welcome {
     /// The app's choice among `hello.protocols`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// When the session's JWT expires, in milliseconds from receipt; 0: it has, and counts for a little while
+    /// yet. Absent: there is none, or the hub does not know the frame `auth`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_whole")]
+    pub auth_expires_ms: Option<u64>,
     /// What the client must keep to.
     pub limits: WireLimits,
 }

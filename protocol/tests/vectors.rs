@@ -58,6 +58,7 @@ fn each_frame_is_read_as_it_is_meant_and_written_so_that_it_means_the_same() {
     }
     let known = [
         "client ack",
+        "client auth",
         "client busy",
         "client bye",
         "client hello",

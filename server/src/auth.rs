@@ -8,18 +8,19 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use std::fmt;
 use std::path::Path;
+use tidegate_protocol::session::credentials::{AUTH_LEEWAY_MS, Credentials, counts_until_unix_ms};
 
 #[cfg(test)]
 mod tests;
 
-/// How far our clock may be from the issuer's.
-const LEEWAY_MS: u64 = 60_000;
 /// Longest JWT that is looked at; a header line can hold no more anyway.
 const JWT_BYTES_MAX: usize = 16 << 10;
 /// Longest user name and channel name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 /// HMAC-SHA256 wants a secret as long as its digest.
 const HS256_BYTES_WANTED: usize = 32;
+/// Below that anybody who has one JWT finds the secret by trying.
+const HS256_BYTES_MIN: usize = 16;
 
 /// Whom a session belongs to, and what it may see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,17 @@ pub struct Identity {
     pub channels: Vec<String>,
     /// The claim `exp`, in milliseconds since 1970; `None`: never.
     pub expires_unix_ms: Option<u64>,
+}
+
+impl Identity {
+    /// The same as what a session keeps of it; none for nobody in particular.
+    pub fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials {
+            user: self.user.as_deref()?.into(),
+            channels: self.channels.iter().map(|name| name.as_str().into()).collect(),
+            expires_unix_ms: self.expires_unix_ms?,
+        })
+    }
 }
 
 /// Why a client is not let in. Says what is wrong and never shows the token.
@@ -119,7 +131,8 @@ pub struct JwtVerifier {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: String,
+    // Text, as RFC 7519 has it, or the number that many issuers write.
+    sub: Option<serde_json::Value>,
     exp: Option<f64>,
     nbf: Option<f64>,
     #[serde(default)]
@@ -133,8 +146,8 @@ impl JwtVerifier {
         // Times are judged here, by the clock that is handed in; the library would take the system's.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        // Of `exp` the library would say that it is missing when it is no time.
-        let mut required = vec!["sub"];
+        // Of `exp` the library would say that it is missing when it is no time, of `sub` when it is no text.
+        let mut required = vec![];
         match &config.issuer {
             Some(issuer) => {
                 validation.set_issuer(&[issuer]);
@@ -165,22 +178,23 @@ impl JwtVerifier {
         }
         let exp = claims.exp.ok_or_else(|| wrong("exp", "it to be there"))?;
         let expires_unix_ms = unix_ms("exp", exp)?;
-        if now_unix_ms > expires_unix_ms.saturating_add(LEEWAY_MS) {
+        if now_unix_ms > counts_until_unix_ms(expires_unix_ms) {
             return Err(AuthError::Expired { ago_ms: now_unix_ms - expires_unix_ms });
         }
         if let Some(nbf) = claims.nbf
-            && unix_ms("nbf", nbf)? > now_unix_ms.saturating_add(LEEWAY_MS)
+            && unix_ms("nbf", nbf)? > now_unix_ms.saturating_add(AUTH_LEEWAY_MS)
         {
             return Err(wrong("nbf", "a time that has come"));
         }
-        check_name(&claims.sub).map_err(|expected| wrong("sub", expected))?;
+        let user = user_of(claims.sub)?;
+        check_name(&user).map_err(|expected| wrong("sub", expected))?;
         for channel in &claims.channels {
             check_name(channel).map_err(|expected| wrong("channels", expected))?;
         }
         if claims.channels.len() as u64 > self.channels_max {
             return Err(AuthError::TooManyChannels { given: claims.channels.len(), limit: self.channels_max });
         }
-        Ok(Identity { user: Some(claims.sub), channels: claims.channels, expires_unix_ms: Some(expires_unix_ms) })
+        Ok(Identity { user: Some(user), channels: claims.channels, expires_unix_ms: Some(expires_unix_ms) })
     }
 
     fn explain(&self, kind: &ErrorKind) -> AuthError {
@@ -193,7 +207,7 @@ impl JwtVerifier {
             ErrorKind::InvalidAudience => wrong("aud", "the audience that this hub was told (--jwt-audience)"),
             ErrorKind::InvalidClaimFormat(claim) => wrong(claim, "a value of the right kind"),
             ErrorKind::Json(error) if error.is_data() => AuthError::Malformed(
-                "expected the claims `sub` (text), `exp` (number) and perhaps `channels` (list of texts)".into(),
+                "expected the claims `sub` (text or a whole number), `exp` (number) and perhaps `channels` (list of texts)".into(),
             ),
             // The text of other errors could hold parts of the token.
             _ => AuthError::Malformed(
@@ -216,11 +230,26 @@ fn unix_ms(claim: &str, seconds: f64) -> Result<u64, AuthError> {
     }
 }
 
+/// The name of a user: the text, or the decimal text of a whole number, so that 42 and "42" are one user.
+fn user_of(sub: Option<serde_json::Value>) -> Result<String, AuthError> {
+    use serde_json::Value;
+    match sub {
+        None | Some(Value::Null) => Err(wrong("sub", "it to be there")),
+        Some(Value::String(text)) => Ok(text),
+        Some(Value::Number(number)) if number.is_u64() || number.is_i64() => Ok(number.to_string()),
+        Some(_) => Err(wrong("sub", "a text, or a whole number of at most 64 bits")),
+    }
+}
+
 /// Whether a text will do as the name of a user or a channel: not empty, at most 256 bytes, no control
-/// characters. The error is a clause that says so.
+/// characters, and no white space at either end: headers and forms lose that on their way, and " ann" and "ann"
+/// would be two users here and one to the app. The error is a clause that says so.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err("names of 1 to 256 bytes without control characters");
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Err("names without white space at either end");
     }
     Ok(())
 }
@@ -265,6 +294,15 @@ fn read_key(path: &Path, asked: Option<JwtAlgorithm>) -> Result<(JwtAlgorithm, D
             let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
             if secret.is_empty() {
                 return Err(wrong("expected a shared secret, or a public key as PEM, but the file is empty".into()));
+            }
+            if secret.len() < HS256_BYTES_MIN {
+                return Err(wrong(format!(
+                    "expected a secret of at least {HS256_BYTES_MIN} bytes, better {HS256_BYTES_WANTED}, but it has {}",
+                    secret.len()
+                )));
+            }
+            if let Some(why) = crate::keys::weakness(secret) {
+                return Err(wrong(format!("expected a secret that cannot be guessed, but {why}")));
             }
             if secret.len() < HS256_BYTES_WANTED {
                 tracing::warn!(

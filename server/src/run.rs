@@ -164,20 +164,18 @@ impl Start {
     /// A setting that only shows to be wrong when it is used.
     pub fn run(self) -> Result<Arc<Hub>, RunError> {
         let Self { config, world, id, incarnation, keys, store, public, private, .. } = self;
-        let started_unix_ms = world.unix_ms();
         let own = Own { hub: id, run: incarnation, public: public.local_addr()?, private: private.local_addr()? };
         let hub = Hub::new(Parts {
             id,
             incarnation,
             mint: TokenMint::new(&keys),
             auth: Auth::new(&config.auth, config.limits.channels_per_session)?,
-            metrics: Metrics::new(started_unix_ms),
+            metrics: Metrics::new(world.unix_ms()),
             app: App::new(&config, &world)?,
             peers: Peers::new(&config, &world, &keys, own)?,
             drain: self.reports.map(Driver::keeping).unwrap_or_default(),
             store,
             private: own.private,
-            started_unix_ms,
             world,
             config,
         });

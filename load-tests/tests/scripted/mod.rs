@@ -190,6 +190,7 @@ fn admit(hello: Hello, hub: HubId, world: &World) -> (u128, u32, Welcome) {
         heartbeat_ms: 25_000,
         hub,
         protocol: None,
+        auth_expires_ms: None,
         limits: WireLimits { message_bytes: 1024 },
     };
     (id, generation, welcome)

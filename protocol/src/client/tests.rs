@@ -32,6 +32,7 @@ fn welcome(hub: HubId, resumed: bool, from: u64, received: u64) -> ServerFrame {
         heartbeat_ms: 25_000,
         hub,
         protocol: None,
+        auth_expires_ms: None,
         limits: WireLimits { message_bytes: 1024 },
     })
 }

@@ -21,6 +21,7 @@
 
 pub mod bulk;
 pub mod channels;
+pub mod credentials;
 pub mod headers;
 pub mod record;
 

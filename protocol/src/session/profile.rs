@@ -1,5 +1,6 @@
 //! What the hub knows of a session and never interprets.
 
+use super::channels::Channels;
 use super::headers::{Entries, Headers};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub struct Profile {
     /// When the JWT ends, in milliseconds of Unix time; moves with the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_expires_unix_ms: Option<u64>,
+    /// The channels that the JWT names: a newer one that lacks some makes the session leave those, and no others.
+    #[serde(skip_serializing_if = "Channels::is_empty")]
+    pub granted: Channels,
 }
 
 /// The profile as any release has written it.
@@ -48,6 +52,7 @@ struct Read {
     protocol: Option<String>,
     language: Option<Arc<str>>,
     auth_expires_unix_ms: Option<u64>,
+    granted: Channels,
 }
 
 impl TryFrom<Read> for Profile {
@@ -63,6 +68,7 @@ impl TryFrom<Read> for Profile {
             protocol: read.protocol,
             language: read.language,
             auth_expires_unix_ms: read.auth_expires_unix_ms,
+            granted: read.granted,
         })
     }
 }

@@ -86,7 +86,7 @@ pub struct Record<M> {
 }
 
 impl<M: Payload> Record<M> {
-    /// A session that has just begun.
+    /// A session that has just begun, in the channels that its profile opens.
     pub fn new(epoch: Epoch, profile: Profile) -> Self {
         Self {
             epoch,
@@ -99,7 +99,7 @@ impl<M: Payload> Record<M> {
             attempt: 0,
             applied: BTreeMap::new(),
             app_events: 0,
-            channels: Channels::default(),
+            channels: profile.granted.clone(),
             profile: Profile::shared(profile),
         }
     }

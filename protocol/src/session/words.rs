@@ -13,7 +13,7 @@ pub enum Left {
     Ended,
     /// An administrator ended it.
     Evicted,
-    /// Its client did not come back in time, or its JWT ran out.
+    /// Its client did not come back in time.
     Expired,
     /// It was reset under a new session id.
     Replaced,

@@ -505,6 +505,7 @@ fn welcome_frame(
         heartbeat_ms: 0,
         hub: hub_id(hub),
         protocol: None,
+        auth_expires_ms: None,
         limits: WireLimits { message_bytes: 1 },
     })
 }

@@ -30,9 +30,11 @@ fn shared() -> impl Strategy<Value = Option<Arc<str>>> {
 fn profile() -> impl Strategy<Value = Profile> {
     let headers = btree_map("[a-z-]{1,8}", "[ -~]{0,12}", 0..4).prop_map(Headers::from_iter);
     let one = (shared(), shared(), shared(), headers);
-    let two = (vec("[a-z]{1,6}", 0..3), option::of("[a-z]{1,6}"), shared(), option::of(any::<u64>()));
-    (one, two).prop_map(|((user, path, query, headers), (protocols, protocol, language, auth_expires_unix_ms))| {
-        Profile { user, path, query, headers, protocols, protocol, language, auth_expires_unix_ms }
+    let two = (vec("[a-z]{1,6}", 0..3), option::of("[a-z]{1,6}"), shared());
+    let auth = (option::of(any::<u64>()), btree_set("[a-z]{1,6}", 0..3));
+    (one, two, auth).prop_map(|((user, path, query, headers), (protocols, protocol, language), (until, channels))| {
+        let granted = channels.into_iter().map(Arc::from).collect();
+        Profile { user, path, query, headers, protocols, protocol, language, auth_expires_unix_ms: until, granted }
     })
 }
 

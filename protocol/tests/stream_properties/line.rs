@@ -299,6 +299,7 @@ impl Line {
                         heartbeat_ms: 0,
                         hub: ME,
                         protocol: None,
+                        auth_expires_ms: None,
                         limits: WireLimits { message_bytes: 1_000 },
                     };
                     self.say_to(conn, &ServerFrame::Welcome(welcome));

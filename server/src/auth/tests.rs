@@ -158,6 +158,31 @@ fn time_is_the_time_that_is_handed_in() {
 }
 
 #[test]
+fn a_user_may_be_a_number_which_stands_for_its_digits() {
+    let issuer = Issuer::hs256();
+    for (sub, user) in
+        [(json!(42), "42"), (json!("42"), "42"), (json!(-7), "-7"), (json!(u64::MAX), "18446744073709551615")]
+    {
+        let identity = issuer.auth().identify(Some(&issuer.sign(json!({"sub": sub, "exp": seconds(600)}))), NOW);
+        assert_eq!(identity.map(|identity| identity.user), Ok(Some(user.to_owned())), "{sub}");
+    }
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_stops_the_start() {
+    let issuer = Issuer::hs256();
+    for (secret, right) in [
+        ("short", "at least 16 bytes, better 32, but it has 5"),
+        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "cannot be guessed, but it has only 1 different bytes in 36"),
+        ("changeme-changeme-changeme-changeme-", "it is a piece of 9 bytes that repeats"),
+    ] {
+        std::fs::write(&issuer.file, secret).expect("a file to write");
+        let told = Auth::new(&AuthConfig::Jwt(issuer.config()), 3).unwrap_err().to_string();
+        assert!(told.starts_with("--jwt-key-file") && told.contains(right) && !told.contains(secret), "{told}");
+    }
+}
+
+#[test]
 fn issuer_and_audience_are_checked_when_asked_for() {
     let issuer = Issuer::hs256();
     let strict = auth(JwtConfig { issuer: Some("id".into()), audience: Some("chat".into()), ..issuer.config() });
@@ -181,6 +206,15 @@ fn each_wrong_claim_is_named_and_the_token_is_not_shown() {
     for (claims, right) in [
         (json!({"exp": seconds(600)}), "`sub`"),
         (json!({"sub": "ann"}), "`exp`"),
+        (json!({"sub": null, "exp": seconds(600)}), "`sub`"),
+        (json!({"sub": true, "exp": seconds(600)}), "a text, or a whole number"),
+        (json!({"sub": 1.5, "exp": seconds(600)}), "a text, or a whole number"),
+        (json!({"sub": " ann", "exp": seconds(600)}), "without white space at either end"),
+        (json!({"sub": "ann\u{3000}", "exp": seconds(600)}), "without white space at either end"),
+        (
+            json!({"sub": "ann", "exp": seconds(600), "channels": ["desk", "news "]}),
+            "without white space at either end",
+        ),
         (json!({"sub": "", "exp": seconds(600)}), "1 to 256 bytes"),
         (json!({"sub": "a".repeat(257), "exp": seconds(600)}), "1 to 256 bytes"),
         (json!({"sub": "ann", "exp": NOW}), "seconds since 1970"),

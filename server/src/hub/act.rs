@@ -90,10 +90,6 @@ fn one(
                 hub.index.share(record);
             }
             hub.index.add(cell.id, inner.session.record());
-            // The JWT's end moves with the session (rule 24).
-            if let Some(expires) = inner.session.record().and_then(|record| record.profile.auth_expires_unix_ms) {
-                hub.timers.arm(hub.now().plus(expires.saturating_sub(hub.unix_ms())), Due::AuthExpiry(cell.id));
-            }
             app::bind(hub, cell, inner, true);
         }
         Action::Unbind => app::unbind(hub, cell, inner),
@@ -143,6 +139,12 @@ fn welcome(
     from: Offset,
     received: Offset,
 ) -> Option<Event<Message>> {
+    if let Err(denied) = hub.admits(cell.id, inner, conn) {
+        if let Some(handle) = hub.connection(conn) {
+            hub.turn_away(&handle, denied);
+        }
+        return Some(Event::ConnectionLost { conn });
+    }
     let generation = inner.session.generation();
     let record = inner.session.record()?;
     let frame = ServerFrame::Welcome(Welcome {
@@ -156,6 +158,7 @@ fn welcome(
         heartbeat_ms: hub.config.limits.heartbeat_ms,
         hub: hub.id,
         protocol: record.profile.protocol.clone(),
+        auth_expires_ms: hub.auth_expires_ms(inner),
         limits: WireLimits { message_bytes: hub.config.limits.message_bytes },
     });
     let now = hub.now();

@@ -253,7 +253,7 @@ mod tests {
             ("cell", size_of::<Cell>(), 240),
             ("machine", size_of::<Session<Message>>(), 128),
             ("record", size_of::<Record<Message>>(), 208),
-            ("profile", size_of::<Profile>(), 152),
+            ("profile", size_of::<Profile>(), 168),
         ] {
             assert!(bytes <= bytes_max, "a {what} has {bytes} bytes; at most {bytes_max}");
         }

@@ -94,6 +94,8 @@ pub struct Conn {
     asked: AtomicU32,
     /// When its hello was read, in milliseconds of the hub's clock that wrap around; a welcome is measured by it.
     greeted_ms: AtomicU32,
+    /// In which second after the hub's start, counted from 1, it last showed a newer JWT.
+    renewed_s: AtomicU32,
 }
 
 impl Conn {
@@ -106,7 +108,13 @@ impl Conn {
             heard_s: AtomicU32::new(now_s),
             asked: AtomicU32::new(0),
             greeted_ms: AtomicU32::new(0),
+            renewed_s: AtomicU32::new(0),
         }
+    }
+
+    /// It shows a newer JWT. False: it did so in this very second already.
+    pub fn may_renew(&self, now_s: u32) -> bool {
+        self.renewed_s.swap(now_s.saturating_add(1), Ordering::Relaxed) != now_s.saturating_add(1)
     }
 
     /// Its hello was read.

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod cell;
 pub mod claims;
 pub mod conn;
+mod credentials;
 pub mod disk;
 pub mod elsewhere;
 pub mod entrance;
@@ -107,7 +108,6 @@ pub struct Hub {
     /// At most one for each of those.
     coming_up: std::sync::Mutex<std::collections::BTreeSet<SessionId>>,
     started: Instant,
-    started_unix_ms: u64,
 }
 
 impl std::fmt::Debug for Hub {
@@ -141,7 +141,6 @@ pub struct Parts {
     pub app: App,
     pub drain: Driver,
     pub private: SocketAddr,
-    pub started_unix_ms: u64,
 }
 
 impl Hub {
@@ -175,7 +174,6 @@ impl Hub {
             taking_up: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             coming_up: std::sync::Mutex::default(),
             started: Instant::now(),
-            started_unix_ms: parts.started_unix_ms,
             config: parts.config,
             world: parts.world,
             id: parts.id,
@@ -212,9 +210,10 @@ impl Hub {
         Millis(self.started.elapsed().as_millis() as u64)
     }
 
-    /// The wall clock, as it was at the start plus what passed since.
+    /// The wall clock, as it is now: what expires is judged by the corrected clock, not by the one at the start.
+    /// It may jump; nothing is measured by it.
     pub fn unix_ms(&self) -> u64 {
-        self.started_unix_ms + self.now().0
+        self.world.unix_ms()
     }
 
     /// A random number for a new id.

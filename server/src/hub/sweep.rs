@@ -1,4 +1,5 @@
-//! What is looked after once a tick: silent connections and silent apps, tombstones that nobody reported, and the gauges.
+//! What is looked after once a tick: silent connections and silent apps, JWTs that ran out, tombstones that nobody
+//! reported, and the gauges. A JWT's end has no timer: it may be years away, and the clock may be corrected until then.
 
 use super::Hub;
 use crate::app;
@@ -51,11 +52,13 @@ impl Hub {
     fn gauge(self: &Arc<Self>, now_s: u32, heartbeat_s: u32) {
         use crate::telemetry::SessionPhase as Phase;
         let mut counts = [0u64; 4];
-        let mut gone = Vec::new();
+        let (mut gone, mut ran_out) = (Vec::new(), Vec::new());
+        let judged_at = self.auth.is_needed().then(|| self.unix_ms());
         let mut unacked_bytes = 0;
         for cell in self.all_cells() {
             let inner = cell.lock();
             app::beat(self, &cell, &inner, now_s, heartbeat_s);
+            ran_out.extend(judged_at.and_then(|now_unix_ms| Self::has_run_out(&inner, now_unix_ms)));
             unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
             match inner.session.state() {
                 State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,
@@ -68,6 +71,7 @@ impl Hub {
             }
         }
         self.bury(gone);
+        ran_out.iter().for_each(|conn| self.run_out(conn));
         for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
             self.metrics.sessions.of(phase).set(count as f64);
         }

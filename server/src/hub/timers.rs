@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::peer::ClaimId;
 use tidegate_protocol::position::{Generation, Millis};
-use tidegate_protocol::session::{Event, Left, Timer};
+use tidegate_protocol::session::{Event, Timer};
 use tokio::sync::Notify;
 
 /// What a timer is for. Late ones are harmless: whoever gets one checks that it still applies.
@@ -17,8 +17,6 @@ pub enum Due {
     Session(SessionId, Timer),
     /// A detached session's time to live may be over.
     Ttl(SessionId),
-    /// A session's JWT may have run out.
-    AuthExpiry(SessionId),
     /// A bulk has been held for long enough.
     Bulk(SessionId, Generation),
     /// Who has not answered `locate` is silent.
@@ -74,11 +72,6 @@ impl Hub {
                 }
             }
             Due::Ttl(id) => self.expire(id),
-            Due::AuthExpiry(id) => {
-                if let Some(cell) = self.cell(id) {
-                    cell.feed(self, Event::End(Left::Expired));
-                }
-            }
             Due::Bulk(id, bulk) => self.bulks.drop_up_to(id, bulk),
             Due::Silence(claim) => self.claims.silence(self, claim),
             Due::ClaimLimit(claim) => self.claims.limit(self, claim),

@@ -78,7 +78,7 @@ impl Peers {
 
     async fn call_as(
         &self,
-        Asking { to, n, .. }: Asking,
+        Asking { to, run, n }: Asking,
         again: bool,
         session: SessionId,
         call: &Call,
@@ -91,7 +91,6 @@ impl Peers {
         let Ok(Ok(_under_way)) = tokio::time::timeout(self.call_time, link.calls.clone().acquire_owned()).await else {
             return Err(unreachable);
         };
-        let run = self.book().table.run_of(to);
         let body = json(&Calling {
             from: self.own,
             incarnation: self.run,

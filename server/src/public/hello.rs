@@ -8,7 +8,6 @@ use crate::fault::{self, Step};
 use crate::hub::Hub;
 use crate::hub::cell::Cell;
 use crate::hub::conn::{Conn, Order};
-use crate::hub::timers::Due;
 use crate::keys::{TokenError, UserTag};
 use crate::message::Message;
 use crate::telemetry::Rejected;
@@ -16,9 +15,10 @@ use std::sync::Arc;
 use tidegate_protocol::app::GiveUp;
 use tidegate_protocol::close::{self, Close};
 use tidegate_protocol::frame::{Hello, ServerFrame};
-use tidegate_protocol::id::SessionId;
+use tidegate_protocol::id::{ResumeToken, SessionId};
 use tidegate_protocol::position::Epoch;
 use tidegate_protocol::session::Session;
+use tidegate_protocol::session::credentials::Denied;
 use tidegate_protocol::session::record::{HelloFacts, Profile, Record};
 
 /// The longest language tag that a hello may carry.
@@ -38,10 +38,9 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
     match &hello.token {
         Some(token) => match hub.mint.open(token, hub.unix_ms()) {
             Ok(body) => {
-                let identity = match hello.auth.as_ref().map(|jwt| hub.auth.identify(Some(&jwt.0), hub.unix_ms())) {
-                    Some(Err(error)) => return refuse_auth(hub, conn, &error),
-                    Some(Ok(identity)) => Some(identity),
-                    None => (!hub.auth.is_needed()).then(Identity::default),
+                let identity = match shown_by(hub, request, &hello) {
+                    Ok(identity) => identity,
+                    Err(error) => return refuse_auth(hub, conn, &error),
                 };
                 let shown = identity.as_ref().and_then(|identity| identity.user.as_deref());
                 if body.user.zip(shown).is_some_and(|(owner, shown)| owner != UserTag::of(shown)) {
@@ -71,6 +70,44 @@ pub async fn greet(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: H
     }
 }
 
+/// Who a client that comes back says it is: by the hello's JWT, which must be right, or else by the one of the
+/// upgrade, which may be an old one and was good enough once. Without any the token alone speaks for it.
+fn shown_by(hub: &Hub, request: &Request, hello: &Hello) -> Result<Option<Identity>, AuthError> {
+    let identify = |jwt: &ResumeToken| hub.auth.identify(Some(&jwt.0), hub.unix_ms());
+    match (&hello.auth, &request.bearer) {
+        _ if !hub.auth.is_needed() => Ok(Some(Identity::default())),
+        (Some(jwt), _) => identify(jwt).map(Some),
+        (None, Some(jwt)) => Ok(identify(jwt).ok()),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Takes a newer JWT for the session that a connection serves. One that is not right ends the connection.
+pub fn renew(hub: &Hub, conn: &Conn, cell: &Cell, jwt: &ResumeToken) {
+    if !hub.auth.is_needed() {
+        return;
+    }
+    if !conn.may_renew(hub.now_s()) {
+        conn.close(Close::ProtocolError, "auth: at most one a second");
+        return;
+    }
+    let shown = match hub.auth.identify(Some(&jwt.0), hub.unix_ms()) {
+        Ok(identity) => identity.credentials(),
+        Err(error) => return refuse_auth(hub, conn, &error),
+    };
+    let mut inner = cell.lock();
+    let Some(shown) = shown.filter(|_| inner.session.counted() == Some(conn.id)) else { return };
+    match hub.renew(cell.id, &mut inner, &shown) {
+        Ok(()) => {}
+        // Not 4510 as beside a token: the token is good, it is the JWT that does not belong here.
+        Err(Denied::OtherUser) => {
+            hub.metrics.rejected.of(Rejected::Unauthorized).increment(1);
+            conn.close(Close::AuthFailed, "the JWT is of another user than this session's");
+        }
+        Err(denied) => hub.turn_away(conn, denied),
+    }
+}
+
 fn refuse_token(hub: &Hub, conn: &Conn, error: TokenError) {
     let (close, metric) = match error {
         TokenError::Malformed | TokenError::Forged => (Close::BadToken, Rejected::TokenForged),
@@ -97,15 +134,13 @@ async fn newcomer(hub: &Arc<Hub>, conn: &Arc<Conn>, request: &Request, hello: He
     if is_too_late(hub, conn) {
         return;
     }
-    let Some(_room) = room else { return turn_away(hub, conn) };
-    let channels = identity.channels.iter().map(|name| name.as_str().into()).collect();
-    let mut record = Record::new(Epoch(1), profile(request, hello, identity));
-    record.channels = channels;
+    let Some(_room) = room else { return no_room(hub, conn) };
+    let record = Record::new(Epoch(1), profile(request, hello, identity));
     start(hub, conn, record, Opening::New).await;
 }
 
 /// There is no room.
-fn turn_away(hub: &Hub, conn: &Conn) {
+fn no_room(hub: &Hub, conn: &Conn) {
     hub.metrics.rejected.of(Rejected::Sessions).increment(1);
     hub.peers.turned_away();
     hub.retry(conn.id, FULL_RETRY_MS, "full");
@@ -139,9 +174,6 @@ async fn start(hub: &Arc<Hub>, conn: &Arc<Conn>, mut record: Record<Message>, op
         }
     };
     hub.index.share(&mut record);
-    if let Some(expires) = record.profile.auth_expires_unix_ms {
-        hub.timers.arm(hub.now().plus(expires.saturating_sub(hub.unix_ms())), Due::AuthExpiry(id));
-    }
     let mut out = Vec::new();
     let session = Session::begin(id, hub.id, record, conn.id, 0, &mut out);
     let cell = Cell::new(session, hub.now());
@@ -171,12 +203,23 @@ pub async fn reset(
     if is_too_late(hub, conn) {
         return;
     }
-    let Some(_room) = room else { return turn_away(hub, conn) };
+    let Some(_room) = room else { return no_room(hub, conn) };
+    let shown = hub.said.take(conn.id);
+    let record = record.map(|mut record| {
+        let shown = shown.as_ref().and_then(Profile::credentials).filter(|_| hub.auth.is_needed());
+        let channels_max = hub.config.limits.channels_per_session;
+        let now_unix_ms = if hub.auth.is_needed() { hub.unix_ms() } else { 0 };
+        record.admit(shown.as_ref(), channels_max, now_unix_ms).map(|_| record)
+    });
+    let record = match record.transpose() {
+        Ok(record) => record,
+        Err(denied) => return hub.turn_away(conn, denied),
+    };
     tracing::warn!(session = %replaces, why, "session reset: its client and its app are told");
     hub.metrics.resets.increment(1);
     hub.replaced(replaces);
     conn.send(&ServerFrame::Reset { why: why.into(), replaces });
-    let record = match (record, hub.said.take(conn.id)) {
+    let record = match (record, shown) {
         (Some(record), _) => *record,
         // Nothing is left of the old one but what its client said just now.
         (None, Some(profile)) => Record::new(Epoch(2), profile),
@@ -199,5 +242,6 @@ fn profile(request: &Request, hello: Hello, identity: Identity) -> Profile {
         protocol: None,
         language: hello.language.map(Into::into),
         auth_expires_unix_ms: identity.expires_unix_ms,
+        granted: identity.channels.iter().map(|name| name.as_str().into()).collect(),
     }
 }

@@ -211,6 +211,7 @@ pub(super) fn take_frame(hub: &Arc<Hub>, conn: &Conn, serving: &mut Serving, jso
         ClientFrame::Pong {} => {}
         ClientFrame::Ready { drain } => hub.drain.ready(cell.id, drain),
         ClientFrame::Busy { drain, ms, why } => hub.drain.busy(cell.id, drain, ms, why),
+        ClientFrame::Auth { auth } => hello::renew(hub, conn, cell, &auth),
         ClientFrame::Bye { code, reason } => {
             let code = code.unwrap_or(1000);
             app::client_bye(&mut cell.lock(), conn.id, code, reason.unwrap_or_default());

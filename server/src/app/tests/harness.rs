@@ -219,7 +219,6 @@ pub(crate) async fn hub(options: &[&str]) -> (Arc<Hub>, tempfile::TempDir) {
         drain: Driver::default(),
         store,
         private: address,
-        started_unix_ms: 0,
         config,
     });
     (hub, dir)
