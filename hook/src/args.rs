@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 ///
 /// Without a command it does what LIFECYCLE_EVENT asks, as AWS CodeDeploy sets it:
 /// BeforeBlockTraffic and ApplicationStop drain; AfterBlockTraffic pushes or parks the rest now;
-/// BeforeAllowTraffic serves again; any other event is one line and exit 0.
+/// ValidateService and BeforeAllowTraffic give the hub back; any other event is one line and exit 0.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-hook", version, after_long_help = MORE, after_help = "More, with examples: --help", disable_help_subcommand = true)]
 pub(crate) struct Args {
@@ -47,6 +47,12 @@ struct Options {
     /// For https: trust the certificates in this PEM file, and no others
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<String>,
+    /// The hub's --data-dir: when nothing listens, only the hub that has this one counts as running elsewhere
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where the address of the last success is kept [default: /var/lib/tidegate-hook/last-hub]
+    #[arg(long, global = true, value_name = "FILE")]
+    state_file: Option<String>,
     /// Settings file [default: /etc/tidegate/hook.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<String>,
@@ -63,9 +69,12 @@ struct Options {
     /// How long to wait for the last ones [default: 10s]
     #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     settle: Option<String>,
-    /// When it ends, whatever happens [default: 5m; for the rest: 1m]
+    /// When it ends, whatever happens [default: 5m]
     #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     deadline: Option<String>,
+    /// The same for AfterBlockTraffic [default: 1m, or --deadline if that is less]
+    #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
+    rest_deadline: Option<String>,
     /// Most moves under way at once [default: 256]
     #[arg(long, global = true, value_name = "N", help_heading = "Policy of the drain")]
     max_in_flight: Option<String>,
@@ -100,7 +109,7 @@ struct Options {
     /// Exit 3 if anyone was forced, cut, unconfirmed or is left at the deadline
     #[arg(long, global = true, help_heading = "Judgement and patience")]
     strict: bool,
-    /// Exit 5 instead of a warning if nothing listens at the hub's address
+    /// Exit 5 instead of a warning if nothing listens at the hub's address, also when no hub runs here
     #[arg(long, global = true, help_heading = "Judgement and patience")]
     require_hub: bool,
     /// Never tell the hub to serve again when the drain fails: for preStop and ExecStop
@@ -143,11 +152,14 @@ impl Args {
             ("hub", o.hub.clone()),
             ("token_file", o.token_file.clone()),
             ("ca_file", o.ca_file.clone()),
+            ("data_dir", o.data_dir.clone()),
+            ("state_file", o.state_file.clone()),
             ("json", on(o.json)),
             ("notice", o.notice.clone()),
             ("window", o.window.clone()),
             ("settle", o.settle.clone()),
             ("deadline", o.deadline.clone()),
+            ("rest_deadline", o.rest_deadline.clone()),
             ("max_in_flight", o.max_in_flight.clone()),
             ("stages", o.stages.clone()),
             ("gate_back_percent", o.gate_back_percent.clone()),
@@ -192,15 +204,21 @@ Examples:
   tidegate-hook drain --deadline 20s --no-recall      Kubernetes preStop, systemd ExecStop
 
 Exit codes:
-    0  drained, or nothing to drain, or nothing listens there (with a warning)
+    0  drained, or nothing to drain, or no hub runs here (with a warning)
     2  wrong usage, or a policy that is impossible
     3  --strict: somebody was forced, cut, unconfirmed or is left; plan: it does not fit
     4  somebody else called the drain off
-    5  the hub accepts and does not answer, answers 401, or vanished in the middle;
-       or nothing listens there, with --require-hub
+    5  the hub accepts and does not answer, answers 401, or vanished in the middle; what answers is no
+       hub; nothing listens there, but a hub runs elsewhere on this machine, or --require-hub is set
     6  the hub refused; or there is no report; or `continue` where no gate holds a drain
     8  a gate failed: clients did not arrive at the other hubs, and the drain was called off
   143  SIGTERM (130: Ctrl-C). The drain lives in the hub and goes on, unless CodeDeploy runs us
+
+Who wants the hub drained:
+  Under CodeDeploy each call says for whom: APPLICATION_NAME/DEPLOYMENT_GROUP_NAME. The hub stays drained
+  as long as any group claims it: BeforeAllowTraffic ends its own group's claim, whatever the deployment;
+  ValidateService too, unless its deployment sent BeforeBlockTraffic. `cancel` ends all claims, and
+  triggers that wait end with 4 and name who did it. `status` lists them.
 
 Under CodeDeploy:
   Let the `timeout` in appspec.yml be at least 30 s more than --give-up-after: nothing tells us that

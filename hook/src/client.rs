@@ -2,10 +2,12 @@
 //! in bytes, and none is repeated behind the caller's back.
 
 use crate::failure::Failure;
+use crate::lifecycle::Deployment;
 use crate::settings::{BadSetting, Settings};
 use crate::text::{clip, millis};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use http::{Method, Request, StatusCode};
+use http::response::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -19,13 +21,17 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_protocol::control::DrainRequest;
+use tidegate_protocol::control::{DrainRequest, Problem};
 
 /// Largest answer that is read. A report with all its stages and successors is a few kilobytes.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
 /// Names the run of the trigger in what it asks for and in what it undoes.
 const ATTEMPT: HeaderName = HeaderName::from_static("tidegate-attempt");
+/// For whom the hub is claimed.
+const CLAIMANT: HeaderName = HeaderName::from_static("tidegate-claimant");
+const EVENT: HeaderName = HeaderName::from_static("tidegate-event");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("tidegate-deployment");
 
 /// An answer as the hub sent it, and what it means.
 #[derive(Debug)]
@@ -45,6 +51,15 @@ pub(crate) struct Api {
     answer_timeout: Duration,
     /// The name of this run: a hub that hears its undoing first does not begin what it asked for.
     attempt: HeaderValue,
+    /// Who asks: claimant, event, deployment; empty outside deployments.
+    identity: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What the hub is told of the deployment.
+fn identity(deployment: &Deployment) -> Vec<(HeaderName, HeaderValue)> {
+    let said =
+        [(CLAIMANT, deployment.claimant()), (EVENT, deployment.event_header()), (DEPLOYMENT, deployment.id_header())];
+    said.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value?).ok()?))).collect()
 }
 
 /// A name that no other run has.
@@ -56,7 +71,7 @@ fn attempt() -> HeaderValue {
 
 impl Api {
     /// Prepares the way; nothing is dialled yet. Errors name the certificate file or the token.
-    pub(crate) fn new(settings: &Settings, token: Option<&str>) -> Result<Self, BadSetting> {
+    pub(crate) fn new(settings: &Settings, deployment: &Deployment, token: Option<&str>) -> Result<Self, BadSetting> {
         let bearer = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose();
         let mut bearer = bearer.map_err(|_| BadSetting("the token cannot be sent in a header".to_owned()))?;
         if let Some(bearer) = &mut bearer {
@@ -84,6 +99,7 @@ impl Api {
             connect_timeout: settings.connect_timeout,
             answer_timeout: settings.answer_timeout,
             attempt: attempt(),
+            identity: identity(deployment),
         })
     }
 
@@ -91,6 +107,7 @@ impl Api {
     pub(crate) async fn start<T: DeserializeOwned>(&self, request: &DrainRequest) -> Result<Answer<T>, Failure> {
         let mut call = self.request(Method::POST, "/v1/drain", Some(request))?;
         call.headers_mut().insert(ATTEMPT, self.attempt.clone());
+        call.headers_mut().extend(self.identity.iter().cloned());
         self.send(call, Duration::ZERO).await
     }
 
@@ -116,7 +133,9 @@ impl Api {
             Some(seq) => format!("/v1/drain?wait_ms={}&after={seq}", millis(wait)),
             None => "/v1/drain".to_owned(),
         };
-        self.call(Method::GET, &path, None, wait).await
+        let mut call = self.request(Method::GET, &path, None)?;
+        call.headers_mut().insert(ATTEMPT, self.attempt.clone());
+        self.send(call, wait).await
     }
 
     /// Lets a drain go on that a gate holds.
@@ -124,7 +143,14 @@ impl Api {
         self.call(Method::POST, "/v1/drain/continue", Some(&DrainRequest::default()), Duration::ZERO).await
     }
 
-    /// Calls a drain off, or serves again after one.
+    /// Gives the hub back, as far as this deployment group claims it.
+    pub(crate) async fn release<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
+        let mut call = self.request(Method::DELETE, "/v1/drain", None)?;
+        call.headers_mut().extend(self.identity.iter().cloned());
+        self.send(call, Duration::ZERO).await
+    }
+
+    /// Calls a drain off, or serves again after one, whoever wants it: an operator's word.
     pub(crate) async fn cancel<T: DeserializeOwned>(&self) -> Result<Answer<T>, Failure> {
         self.call(Method::DELETE, "/v1/drain", None, Duration::ZERO).await
     }
@@ -152,8 +178,8 @@ impl Api {
     ) -> Result<Answer<T>, Failure> {
         let limit = self.connect_timeout + self.answer_timeout + patience;
         let answer = tokio::time::timeout(limit, self.exchange(request)).await;
-        let (status, body) = answer.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }))?;
-        judge(status, &body)
+        let (head, body) = answer.unwrap_or(Err(Failure::Silent { waited_ms: millis(limit) }))?;
+        judge(head.status, is_problem(&head.headers), &body)
     }
 
     fn request(
@@ -182,11 +208,11 @@ impl Api {
         request.body(Full::from(bytes)).map_err(|error| unfit(&error))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), Failure> {
         let answer = self.client.request(request).await.map_err(|error| Failure::sort(&error, error.is_connect()))?;
         let (head, body) = answer.into_parts();
         match Limited::new(body, ANSWER_MAX_BYTES).collect().await {
-            Ok(body) => Ok((head.status, body.to_bytes())),
+            Ok(body) => Ok((head, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(Failure::Garbage(format!("an answer of more than {ANSWER_MAX_BYTES} bytes")))
             }
@@ -195,10 +221,24 @@ impl Api {
     }
 }
 
-/// What a complete answer means.
-fn judge<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<Answer<T>, Failure> {
+/// Whether a refusal is worded as a hub's private API words all of its own.
+fn is_problem(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.and_then(|kind| kind.split(';').next()).is_some_and(|kind| kind.trim() == Problem::CONTENT_TYPE)
+}
+
+/// What a complete answer means. `problem`: it says that it is a problem of an API.
+fn judge<T: DeserializeOwned>(status: StatusCode, problem: bool, body: &[u8]) -> Result<Answer<T>, Failure> {
     if status == StatusCode::UNAUTHORIZED {
         return Err(Failure::Unauthorized);
+    }
+    if (status.is_client_error() || status.is_server_error()) && !problem {
+        let words = complaint(status, body);
+        return Err(Failure::Garbage(format!(
+            "it answered {} ({}); is this the app's port, or the hub's --public address?",
+            status.as_u16(),
+            clip(&words, 60)
+        )));
     }
     if status.is_client_error() || status.is_server_error() {
         return Err(Failure::Refused { status: status.as_u16(), detail: complaint(status, body) });
@@ -210,6 +250,12 @@ fn judge<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<Answer<
         Failure::Garbage(clip(&format!("{status} with a body that is none of ours: {error}"), 100))
     };
     let raw: Box<RawValue> = serde_json::from_slice(body).map_err(unreadable)?;
+    // A status is all defaults, so any object would do for one: every answer of a hub has one of these.
+    const NAMES: [&str; 3] = ["phase", "fits", "result"];
+    let fields: Value = serde_json::from_str(raw.get()).map_err(unreadable)?;
+    if !NAMES.iter().any(|name| fields.get(name).is_some()) {
+        return Err(Failure::Garbage(clip(&format!("{status} with a body that is none of ours: {}", raw.get()), 100)));
+    }
     let value = serde_json::from_str(raw.get()).map_err(unreadable)?;
     Ok(Answer { raw, value })
 }
@@ -264,7 +310,7 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Failure {
-        judge::<Value>(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err()
+        judge::<Value>(StatusCode::from_u16(status).unwrap(), true, body.as_bytes()).unwrap_err()
     }
 
     #[test]
@@ -289,5 +335,15 @@ mod tests {
     fn a_redirect_and_a_web_page_are_not_a_hub() {
         assert!(matches!(judged(302, ""), Failure::Garbage(_)));
         assert!(matches!(judged(200, "<html>"), Failure::Garbage(_)));
+        assert!(matches!(judged(200, "{\"ok\":true}"), Failure::Garbage(_)), "nor is any JSON");
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_worded_as_a_hubs_is_somebody_elses() {
+        for status in [400, 404, 405, 426, 500, 501, 503] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let said = judge::<Value>(status, false, b"Upgrade Required").unwrap_err();
+            assert!(matches!(&said, Failure::Garbage(what) if what.contains("the app's port")), "{status}: {said:?}");
+        }
     }
 }

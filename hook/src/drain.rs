@@ -7,13 +7,13 @@ use crate::failure::Failure;
 use crate::lifecycle::Task;
 use crate::output::Mode;
 use crate::run::{Ending, Run};
-use crate::text::{millis, span};
+use crate::text::{millis, span, wrap};
 use crate::watch::{End, Step, Watch};
 use crate::{progress, summary};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
-use tidegate_protocol::control::{DrainReport, DrainResult, DrainStatus, Phase};
+use tidegate_protocol::control::{CalledOff, DrainReport, DrainResult, DrainStatus, Phase};
 use tidegate_protocol::id::DrainId;
 use tokio::time::{Instant, sleep};
 
@@ -34,9 +34,10 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
         Err(failure) => {
             // Only these leave it open whether the hub has begun.
             run.asked.set(matches!(failure, Failure::Silent { .. } | Failure::Vanished(_) | Failure::Garbage(_)));
-            return run.failed(task, &failure);
+            return run.failed(task, &failure).await;
         }
     };
+    run.reached.set(true);
     if status.joined == Some(true) {
         run.output.note(match status.phase {
             Phase::Drained => "the hub is drained already",
@@ -83,16 +84,17 @@ impl Watching<'_> {
         loop {
             let step = self.watch.observe(&status, self.now_ms());
             self.show(&status, &step);
+            let called_off = status.called_off.clone().filter(|off| Some(off.drain) == self.watch.drain());
             if step.end != Some(End::Gone) {
                 self.run.last.replace(Some(status));
             }
             if let Some(end) = step.end {
-                return self.judge(end).await;
+                return self.judge(end, called_off).await;
             }
             sleep(Duration::from_millis(self.watch.ask_gap_ms())).await;
             status = match self.ask().await {
                 Ok(answer) => answer.value,
-                Err(failure) => return self.lost(&failure),
+                Err(failure) => return self.lost(&failure).await,
             };
         }
     }
@@ -133,7 +135,7 @@ impl Watching<'_> {
     }
 
     /// The hub cannot be asked any more. In the middle of a drain nobody listening is no longer harmless.
-    fn lost(&self, failure: &Failure) -> Ending {
+    async fn lost(&self, failure: &Failure) -> Ending {
         let ending = match failure {
             Failure::NothingListens => {
                 let hub = &self.run.settings.hub;
@@ -142,18 +144,26 @@ impl Watching<'_> {
                     &format!("{hub}: the hub vanished in the middle: nothing listens there any more"),
                 )
             }
-            other => self.run.failed(self.task, other),
+            other => self.run.failed(self.task, other).await,
         };
         self.run.with_last(ending)
     }
 
-    async fn judge(&self, end: End) -> Ending {
+    /// `called_off`: who did it, if the hub serves again.
+    async fn judge(&self, end: End, called_off: Option<CalledOff>) -> Ending {
         let ours = self.watch.drain();
         let report = self.report(ours).await;
         if let Some(answer) = &report {
             self.run.pass_on("report", &answer.raw);
         }
+        let gone = called_off.filter(|_| end == End::Gone).map(|off| format!("called off by {}", off.by));
         match (end, report.map(|answer| answer.value)) {
+            // It may have ended well before, and its report says so.
+            (End::Gone, report) if gone.is_some() => {
+                let mut lines = report.map(|report| summary::report(&report)).unwrap_or_default();
+                lines.extend(wrap(&gone.unwrap_or_default(), 3));
+                self.run.with_last(Ending::new(Exit::Cancelled, lines))
+            }
             (_, Some(report)) if summary::was_cancelled(&report) => {
                 Ending::new(Exit::Cancelled, summary::report(&report))
             }

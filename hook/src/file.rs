@@ -65,6 +65,13 @@ fn parse(text: &str, path: &Path) -> Result<Given, BadSetting> {
     Ok(given)
 }
 
+/// In which line of the file this setting stands, counted from 1.
+pub(crate) fn line_of(path: &Path, key: &str) -> Option<usize> {
+    let text = read_small(path).ok()?;
+    let names = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim().replace('-', "_") == key);
+    text.lines().position(names).map(|before| before + 1)
+}
+
 /// A TOML value as it would be typed on the command line.
 fn as_text(value: &Value) -> Option<String> {
     match value {

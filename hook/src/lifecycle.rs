@@ -5,9 +5,13 @@
 //!   (BlockTraffic)                        the hub goes on handing over whoever still comes
 //!   AfterBlockTraffic  ─► the rest now    push or park everybody who is left
 //!   ApplicationStop    ─► drain           done already: ends at once. Without a load balancer: the only drain
-//!   …                  ─► one line, 0     download, install, start, validate
-//!   BeforeAllowTraffic ─► serve           undo: sessions are welcome here again
+//!   …                  ─► one line, 0     download, install, start
+//!   ValidateService    ─► give back       without a load balancer nothing comes after it; else the hub keeps on
+//!   BeforeAllowTraffic ─► give back       sessions are welcome here again, unless another group claims the hub
 //! ```
+//!
+//! What a deployment began ends with it, and the hub decides when: each call says whose it is (the application and the
+//! deployment group, for a rollback has another id), in which event, and of which deployment.
 
 use crate::text::clip;
 use tidegate_protocol::control::Trigger;
@@ -32,7 +36,7 @@ pub(crate) enum Task {
     Drain,
     /// Push or park everybody who is left, now.
     Rest,
-    /// Undo a drain: the hub serves again.
+    /// Give the hub back, as far as this deployment group claims it.
     Serve,
     /// Show what a drain would do.
     Plan,
@@ -65,9 +69,31 @@ impl Deployment {
         Some(match self.event.as_deref()? {
             "BeforeBlockTraffic" | "ApplicationStop" => Task::Drain,
             "AfterBlockTraffic" => Task::Rest,
-            "BeforeAllowTraffic" => Task::Serve,
+            "BeforeAllowTraffic" | "ValidateService" => Task::Serve,
             other => Task::Nothing(other.to_owned()),
         })
+    }
+
+    /// In whose name the hub is claimed: application and group. None outside CodeDeploy.
+    pub(crate) fn claimant(&self) -> Option<String> {
+        self.event.as_ref()?;
+        let part = |value: &Option<String>| value.as_deref().map(|value| header_text(value, true));
+        Some(match (part(&self.application), part(&self.group)) {
+            (Some(application), Some(group)) => fit_header(format!("{application}/{group}")),
+            (Some(one), None) | (None, Some(one)) => fit_header(one),
+            (None, None) => "codedeploy".to_owned(),
+        })
+    }
+
+    /// The event, as a header carries it.
+    pub(crate) fn event_header(&self) -> Option<String> {
+        self.event.as_deref().map(|event| fit_header(header_text(event, false)))
+    }
+
+    /// The deployment's id, as a header carries it.
+    pub(crate) fn id_header(&self) -> Option<String> {
+        self.event.as_ref()?;
+        self.id.as_deref().map(|id| fit_header(header_text(id, false)))
     }
 
     /// Whether a script of a deployment runs us.
@@ -109,9 +135,50 @@ impl Deployment {
     }
 }
 
+/// Longest name that the hub takes in a header.
+const HEADER_MAX_BYTES: usize = 256;
+
+/// What no header may carry, as `%XX`; in a part of a name the separator, too.
+fn header_text(value: &str, part: bool) -> String {
+    let plain = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && byte != b'%' && !(part && byte == b'/');
+    let mut text = String::new();
+    for byte in value.trim().bytes() {
+        match plain(byte) {
+            true => text.push(char::from(byte)),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+/// A name that is too long keeps its beginning, and a sum of the whole, so that two such stay two.
+fn fit_header(text: String) -> String {
+    if text.len() <= HEADER_MAX_BYTES {
+        return text;
+    }
+    let sum = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{}~{sum:016x}", &text[..HEADER_MAX_BYTES - 17])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_claimant_is_application_and_group_and_fits_a_header_whatever_they_are() {
+        let named = |application: &str, group: &str| {
+            let (application, group) = (Some(application.to_owned()), Some(group.to_owned()));
+            Deployment { application, group, ..on("BeforeBlockTraffic") }.claimant().unwrap()
+        };
+        assert_eq!(named("shop", "blue"), "shop/blue");
+        assert_eq!(named("sh/op", "b%e grün"), "sh%2Fop/b%25e gr%C3%BCn");
+        let long = named(&"ü".repeat(100), &"x".repeat(100));
+        assert!(long.len() == HEADER_MAX_BYTES && long != named(&"ü".repeat(100), &"x".repeat(99)), "{long}");
+        assert_eq!(on("BeforeBlockTraffic").claimant().as_deref(), Some("codedeploy"));
+        assert_eq!(Deployment::default().claimant(), None, "by hand nobody's");
+    }
 
     fn on(event: &str) -> Deployment {
         Deployment { event: Some(event.to_owned()), ..Deployment::default() }
@@ -123,9 +190,8 @@ mod tests {
         assert_eq!(on("ApplicationStop").task(), Some(Task::Drain));
         assert_eq!(on("AfterBlockTraffic").task(), Some(Task::Rest));
         assert_eq!(on("BeforeAllowTraffic").task(), Some(Task::Serve));
-        for quiet in
-            ["BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService", "AfterAllowTraffic", "New"]
-        {
+        assert_eq!(on("ValidateService").task(), Some(Task::Serve));
+        for quiet in ["BeforeInstall", "AfterInstall", "ApplicationStart", "AfterAllowTraffic", "New"] {
             assert_eq!(on(quiet).task(), Some(Task::Nothing(quiet.to_owned())));
         }
         assert_eq!(Deployment::default().task(), None);

@@ -12,11 +12,13 @@
 mod args;
 mod client;
 mod drain;
+mod evidence;
 mod exit;
 mod failure;
 mod file;
 mod lifecycle;
 mod output;
+mod parent;
 mod progress;
 mod query;
 mod run;
@@ -29,6 +31,7 @@ use clap::{CommandFactory, Parser};
 use exit::Exit;
 use lifecycle::{Deployment, Task};
 use output::{Mode, Output};
+use parent::Parent;
 use run::{Ending, Run};
 use settings::{BadSetting, Settings, Sources};
 use std::cell::{Cell, RefCell};
@@ -41,13 +44,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const LAST_WORDS_MAX: Duration = Duration::from_millis(300);
 
 fn main() {
-    let exit = story();
+    let parent = Parent::now();
+    let exit = story(parent);
     // Not a plain return: a writer that is stuck in a full pipe must not keep the process.
     process::exit(i32::from(exit.code()));
 }
 
 /// From what was typed to the exit.
-fn story() -> Exit {
+fn story(parent: Parent) -> Exit {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(shown) => return show_help_or_error(&shown),
@@ -69,7 +73,7 @@ fn story() -> Exit {
         return Exit::Done;
     }
     match prepare(settings, deployment, output) {
-        Ok(run) => perform(&run, &task),
+        Ok(run) => perform(&run, &task, parent),
         Err(bad) => refuse(&bad),
     }
 }
@@ -83,12 +87,20 @@ fn resolve(args: &args::Args, task: &Task, deployment: &Deployment) -> Result<Se
 
 fn prepare(settings: Settings, deployment: Deployment, output: Output) -> Result<Run, BadSetting> {
     let token = settings.token_file.as_deref().map(file::read_token).transpose()?;
-    let api = client::Api::new(&settings, token.as_deref())?;
-    Ok(Run { settings, deployment, api, output, asked: Cell::new(false), last: RefCell::new(None) })
+    let api = client::Api::new(&settings, &deployment, token.as_deref())?;
+    Ok(Run {
+        settings,
+        deployment,
+        api,
+        output,
+        asked: Cell::new(false),
+        reached: Cell::new(false),
+        last: RefCell::new(None),
+    })
 }
 
 /// Does the task, whatever ends first: the task, our patience, or a signal.
-fn perform(run: &Run, task: &Task) -> Exit {
+fn perform(run: &Run, task: &Task, parent: Parent) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -103,6 +115,7 @@ fn perform(run: &Run, task: &Task) -> Exit {
         let mut ending = tokio::select! {
             biased;
             exit = signals.next() => run.stopped(exit),
+            () = parent.died(), if run.deployment.is_codedeploy() => run.agent_died(),
             done = tokio::time::timeout(run.settings.give_up_after, work(run, task)) => done.unwrap_or_else(|_| run.gave_up()),
         };
         let by_signal = matches!(ending.exit, Exit::Terminated | Exit::Interrupted);
@@ -114,6 +127,9 @@ fn perform(run: &Run, task: &Task) -> Exit {
         }
         ending
     });
+    if ending.exit == Exit::Done && run.reached.get() {
+        evidence::remember(&run.settings);
+    }
     run.close(&ending, !matches!(task, Task::Drain | Task::Rest));
     run.output.close(LAST_WORDS_MAX);
     // Its threads may be stuck in a name lookup.

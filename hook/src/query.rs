@@ -8,6 +8,7 @@ use crate::output::Mode;
 use crate::progress;
 use crate::run::{Ending, Run};
 use crate::summary;
+use crate::text::wrap;
 use serde_json::value::RawValue;
 use std::time::Duration;
 use tidegate_protocol::control::{DrainReport, DrainStatus, Phase, PlanAnswer};
@@ -17,11 +18,18 @@ pub(crate) async fn ask(run: &Run, task: &Task) -> Ending {
     let done = match task {
         Task::Plan => plan(run).await,
         Task::Report => report(run).await,
-        Task::Cancel | Task::Serve => serve(run).await,
+        Task::Cancel => serve(run, run.api.cancel().await).await,
+        Task::Serve => serve(run, run.api.release().await).await,
         Task::Continue => go_on(run).await,
         Task::Status | Task::Drain | Task::Rest | Task::Nothing(_) => status(run).await,
     };
-    done.unwrap_or_else(|failure| run.failed(task, &failure))
+    match done {
+        Ok(ending) => {
+            run.reached.set(true);
+            ending
+        }
+        Err(failure) => run.failed(task, &failure).await,
+    }
 }
 
 async fn plan(run: &Run) -> Result<Ending, Failure> {
@@ -50,14 +58,18 @@ async fn report(run: &Run) -> Result<Ending, Failure> {
     Ok(Ending::new(Exit::Done, Vec::new()))
 }
 
-async fn serve(run: &Run) -> Result<Ending, Failure> {
-    let answer: Answer<DrainStatus> = run.api.cancel().await?;
+async fn serve(run: &Run, answer: Result<Answer<DrainStatus>, Failure>) -> Result<Ending, Failure> {
+    let answer = answer?;
     show(run, &answer.raw, || {
         let status = &answer.value;
         let moved = status.sessions.map(|counts| progress::outcomes(&counts)).filter(|text| !text.is_empty());
         let moved = moved.map(|text| format!("; {text}")).unwrap_or_default();
         match status.phase {
             Phase::Serving => vec![format!("{}the hub serves{moved}", run.deployment.prefix())],
+            _ if !status.claims.is_empty() => {
+                let claims: Vec<String> = status.claims.iter().map(summary::claim).collect();
+                wrap(&format!("{}still drained for {}", run.deployment.prefix(), claims.join("; ")), 4)
+            }
             _ => vec![format!("{}told the hub to serve; now {}", run.deployment.prefix(), progress::line(status))],
         }
     });

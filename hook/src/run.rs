@@ -1,6 +1,7 @@
 //! One run of the trigger: what it knows, how it ends, and what it undoes when it fails.
 
 use crate::client::Api;
+use crate::evidence::{self, Evidence, Running};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::lifecycle::{Deployment, Task};
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     /// Whether the hub may be draining because of us. Stays set after the end of a drain, for a
     /// drain that ended badly is undone as well.
     pub(crate) asked: Cell<bool>,
+    /// Whether a hub has answered as one.
+    pub(crate) reached: Cell<bool>,
     /// The last status that was seen.
     pub(crate) last: RefCell<Option<DrainStatus>>,
 }
@@ -59,17 +62,11 @@ impl Ending {
 }
 
 impl Run {
-    /// How a call that failed ends the run. Nobody listening is only a warning, for then there is
-    /// nothing to drain, and failing would block the very deployment that repairs it.
-    pub(crate) fn failed(&self, task: &Task, failure: &Failure) -> Ending {
+    /// How a call that failed ends the run.
+    pub(crate) async fn failed(&self, task: &Task, failure: &Failure) -> Ending {
         let hub = &self.settings.hub;
         match failure {
-            Failure::NothingListens if self.settings.require_hub => {
-                Ending::say(Exit::Unanswered, &format!("{hub}: nothing listens there, and --require-hub is set"))
-            }
-            Failure::NothingListens => {
-                Ending::say(Exit::Done, &format!("warning: {hub}: nothing listens there, {}", absence(task)))
-            }
+            Failure::NothingListens => self.nobody(task).await,
             Failure::Refused { status: 422, detail } => {
                 Ending::say(Exit::Usage, &format!("{hub}: the hub cannot carry out this policy: {detail}"))
             }
@@ -82,6 +79,35 @@ impl Run {
         }
     }
 
+    /// Nobody listening is only a warning, for then there is nothing to drain, and failing would block the very
+    /// deployment that repairs it. But a hub that runs elsewhere holds its users.
+    async fn nobody(&self, task: &Task) -> Ending {
+        let hub = &self.settings.hub;
+        let found = evidence::look(&self.settings).await;
+        if let Evidence::Elsewhere(Running { what, url }) = found {
+            let place = &self.settings.hub_place;
+            let file = self.settings.file_path.display();
+            let mut ending = Ending::say(
+                Exit::Unanswered,
+                &format!("{hub} ({place}): nothing listens there, but a hub runs elsewhere: {what}"),
+            );
+            ending.lines.push(match url {
+                Some(url) => format!("write this line into {file}: hub = \"{url}\""),
+                None => format!("write its --private address into {file}: hub = \"http://ADDRESS:PORT\""),
+            });
+            ending.lines.push("if another hub is meant, name its data directory there: data-dir = \"…\"".to_owned());
+            return ending;
+        }
+        if self.settings.require_hub {
+            return Ending::say(Exit::Unanswered, &format!("{hub}: nothing listens there, and --require-hub is set"));
+        }
+        let installed = match found {
+            Evidence::Installed(place) => format!("; {place} says that a hub is installed here, and none runs"),
+            Evidence::Elsewhere(_) | Evidence::None => String::new(),
+        };
+        Ending::say(Exit::Done, &format!("warning: {hub}: nothing listens there, {}{installed}", absence(task)))
+    }
+
     /// The ending when our own patience is over.
     pub(crate) fn gave_up(&self) -> Ending {
         let after = span(millis(self.settings.give_up_after));
@@ -92,6 +118,12 @@ impl Run {
     pub(crate) fn stopped(&self, exit: Exit) -> Ending {
         let name = if exit == Exit::Terminated { "SIGTERM" } else { "Ctrl-C" };
         self.with_last(Ending::say(exit, &format!("{name}: stopped waiting")))
+    }
+
+    /// The ending when the agent that runs us has died: as on SIGTERM, which it can no longer send.
+    pub(crate) fn agent_died(&self) -> Ending {
+        let why = "the agent has died (its pipe is broken, and this process has another parent): stopped waiting";
+        self.with_last(Ending::say(Exit::Terminated, why))
     }
 
     /// The same ending, with what was seen last.
@@ -127,6 +159,11 @@ impl Run {
                 2,
             ),
             Ok(_) => wrap("undone: the hub was told to serve again; who has moved stays moved", 2),
+            // Claims live in the hub's memory.
+            Err(Failure::NothingListens) => wrap(
+                "NOT undone, and nothing is to be: nothing listens there any more, and a hub that starts anew serves",
+                2,
+            ),
             Err(failure) => {
                 wrap(&format!("NOT undone: the hub could not be told to serve again ({failure}){}", self.lease()), 3)
             }
@@ -138,19 +175,26 @@ impl Run {
         let request = &self.settings.request;
         let lease_ms = request.resolve().map(|policy| policy.lease_ms).unwrap_or_default();
         match request.on_orphan {
-            Some(OnOrphan::Recall) => format!("; if it lives, it does so by itself after {}", span(lease_ms)),
+            Some(OnOrphan::Recall) => format!("; it does so by itself after {}", span(lease_ms)),
             Some(OnOrphan::Continue) | None => String::new(),
         }
     }
 
-    /// Says the last lines; the code stands in the very last one.
+    /// Says the last lines; the code stands in the very last one. Of a task that has said nothing before, the first
+    /// names the event: under CodeDeploy all events write into one log.
     pub(crate) fn close(&self, ending: &Ending, quiet_success: bool) {
+        let mut ending = ending.clone();
+        if let Some(first) = ending.lines.first_mut().filter(|_| quiet_success) {
+            let named = wrap(&format!("{}{first}", self.deployment.prefix()), 5);
+            ending.lines.splice(..1, named);
+        }
         let code = ending.exit.code();
         self.output.end_bar();
         match self.output.mode() {
             Mode::Json if quiet_success && ending.exit == Exit::Done && ending.lines.is_empty() => {}
             Mode::Json => {
-                let end = json!({ "event": "end", "exit": code, "result": ending.exit.word(), "text": ending.lines });
+                let event = self.deployment.event.as_deref();
+                let end = json!({ "event": "end", "lifecycle_event": event, "exit": code, "result": ending.exit.word(), "text": ending.lines });
                 self.output.object(&end);
             }
             Mode::Plain | Mode::Terminal => {

@@ -14,15 +14,18 @@ use tidegate_protocol::control::{DrainRequest, GateRequest, OnGate, OnOrphan, Re
 pub(crate) type Given = BTreeMap<&'static str, String>;
 
 /// The names of all settings, in the order of `--help`.
-pub(crate) const KEYS: [&str; 24] = [
+pub(crate) const KEYS: [&str; 27] = [
     "hub",
     "token_file",
     "ca_file",
+    "data_dir",
+    "state_file",
     "json",
     "notice",
     "window",
     "settle",
     "deadline",
+    "rest_deadline",
     "max_in_flight",
     "stages",
     "gate_back_percent",
@@ -42,6 +45,10 @@ pub(crate) const KEYS: [&str; 24] = [
 ];
 
 const HUB: &str = "http://127.0.0.1:8081";
+/// Where the address of the last success is kept, if this process may write there.
+const STATE_FILE: &str = "/var/lib/tidegate-hook/last-hub";
+/// Longest that giving the hub back may take; appspec.yml allows twice as much.
+const SERVE_GIVE_UP_MS: u64 = 30_000;
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
 const ANSWER_TIMEOUT_MS: u64 = 5_000;
 /// Deadline of AfterBlockTraffic: nobody is warned or paced any more, so a minute is much.
@@ -56,6 +63,14 @@ const SPAN_MAX_MS: u64 = 86_400_000;
 pub(crate) struct Settings {
     /// Private base URL, without a trailing slash.
     pub(crate) hub: String,
+    /// Where that address stands, for messages.
+    pub(crate) hub_place: String,
+    /// The settings file, for messages.
+    pub(crate) file_path: PathBuf,
+    /// The data directory of the hub that is meant; none: any hub of this machine may be.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the address of the last success is kept.
+    pub(crate) state_file: PathBuf,
     /// Where the bearer token stands.
     pub(crate) token_file: Option<PathBuf>,
     /// The only certificates to trust.
@@ -123,13 +138,23 @@ impl Sources {
             request.on_orphan.get_or_insert(if recall { OnOrphan::Recall } else { OnOrphan::Continue });
         }
         if *task == Task::Rest {
-            make_rest(&mut request);
+            make_rest(&mut request, self.span("rest_deadline")?);
         }
         let policy = request.resolve().map_err(|error| BadSetting(format!("impossible policy: {error}")))?;
         request.deadline_ms = Some(policy.deadline_ms);
-        let give_up_ms = self.span("give_up_after")?.unwrap_or(policy.deadline_ms + policy.settle_ms);
+        let own_ms = policy.deadline_ms + policy.settle_ms;
+        let give_up_ms = match (task, self.span("give_up_after")?) {
+            // It is meant for the drain, which takes longer: appspec.yml gives these events less time.
+            (Task::Rest, given) => given.unwrap_or(own_ms).min(own_ms),
+            (Task::Serve, given) => given.unwrap_or(SERVE_GIVE_UP_MS).min(SERVE_GIVE_UP_MS),
+            (_, given) => given.unwrap_or(own_ms),
+        };
         Ok(Settings {
             hub: self.parsed("hub", hub)?.unwrap_or_else(|| HUB.to_owned()),
+            hub_place: self.hub_place(),
+            file_path: self.file_path.clone(),
+            data_dir: self.text("data_dir").map(PathBuf::from),
+            state_file: self.text("state_file").map_or_else(|| PathBuf::from(STATE_FILE), PathBuf::from),
             token_file: self.text("token_file").map(PathBuf::from),
             ca_file: self.text("ca_file").map(PathBuf::from),
             json: self.switch("json")?,
@@ -192,6 +217,20 @@ impl Sources {
         }
     }
 
+    /// Where the hub's address was found, with the line of the file.
+    fn hub_place(&self) -> String {
+        match self.text("hub") {
+            None => format!("the default, for there is no hub in {}", self.file_path.display()),
+            Some(_) if self.flags.contains_key("hub") || self.env.contains_key("hub") => {
+                self.place("hub").split(':').next().unwrap_or_default().to_owned()
+            }
+            Some(_) => match crate::file::line_of(&self.file_path, "hub") {
+                Some(line) => format!("{}, line {line}", self.file_path.display()),
+                None => self.file_path.display().to_string(),
+            },
+        }
+    }
+
     fn span(&self, key: &str) -> Result<Option<u64>, BadSetting> {
         self.parsed(key, span_ms)
     }
@@ -209,9 +248,10 @@ impl Sources {
     }
 }
 
-/// AfterBlockTraffic: no notice, no pacing, a short settle, and everybody now.
-fn make_rest(request: &mut DrainRequest) {
-    let deadline_ms = request.deadline_ms.unwrap_or(REST_DEADLINE_MS);
+/// AfterBlockTraffic: no notice, no pacing, a short settle, and everybody now. Its deadline is its own: that of the
+/// drain is meant for clients that are given time.
+fn make_rest(request: &mut DrainRequest, given_ms: Option<u64>) {
+    let deadline_ms = given_ms.unwrap_or_else(|| request.deadline_ms.unwrap_or(REST_DEADLINE_MS).min(REST_DEADLINE_MS));
     *request = DrainRequest {
         notice_ms: Some(0),
         window_ms: Some(0),

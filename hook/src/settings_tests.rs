@@ -108,6 +108,83 @@ fn after_block_traffic_asks_for_everybody_now_and_is_not_undone() {
     assert_eq!(tight.request.settle_ms, Some(500));
 }
 
+/// What `appspec.yml` runs: event, location, seconds. The file is ours and plain: two levels, one key a line.
+fn appspec() -> Vec<(String, String, u64)> {
+    let text = include_str!("../../deploy/codedeploy/appspec.yml");
+    let (mut event, mut location, mut runs) = (String::new(), String::new(), Vec::new());
+    let hooks = text.split_once("\nhooks:\n").expect("it has hooks").1;
+    for line in hooks.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        match line.trim().split_once(':').expect("a key and perhaps a value") {
+            (name, "") => event = name.to_owned(),
+            ("- location", value) => location = value.trim().to_owned(),
+            ("timeout", value) => {
+                runs.push((event.clone(), location.clone(), value.trim().parse().expect("whole seconds")))
+            }
+            other => panic!("{other:?} is not known here: {line}"),
+        }
+    }
+    runs
+}
+
+#[test]
+fn every_event_of_the_bundle_has_time_for_what_the_shipped_settings_allow_the_trigger() {
+    const MARGIN_MS: u64 = 30_000;
+    const EVENT_MAX_S: u64 = 3_600;
+    let shipped = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(shipped.path(), include_str!("../../deploy/codedeploy/hook.toml")).unwrap();
+    let file = crate::file::read_settings(shipped.path(), true).unwrap();
+    let sources = Sources { file, file_path: shipped.path().to_owned(), ..Sources::default() };
+    let runs = appspec();
+    let mut seen = Vec::new();
+    for (event, location, timeout_s) in &runs {
+        let total_s: u64 = runs.iter().filter(|(other, ..)| other == event).map(|(.., timeout_s)| timeout_s).sum();
+        assert!(total_s <= EVENT_MAX_S, "{event}: {total_s} s are more than CodeDeploy allows");
+        if location != "scripts/tidegate.sh" {
+            continue;
+        }
+        let deployment = codedeploy(event);
+        let task = deployment.task().unwrap();
+        assert!(!matches!(task, Task::Nothing(_)), "{event} runs the trigger, which does nothing there");
+        let limit_ms = millis(sources.resolve(&task, &deployment).unwrap().give_up_after);
+        assert!(
+            timeout_s * 1_000 >= limit_ms + MARGIN_MS,
+            "{event}: the trigger may take {limit_ms} ms, and is killed after {timeout_s} s"
+        );
+        seen.push(event.as_str());
+    }
+    let all = ["BeforeBlockTraffic", "AfterBlockTraffic", "ApplicationStop", "ValidateService", "BeforeAllowTraffic"];
+    assert_eq!(seen, all, "every event that the trigger acts on, in the order of the agent");
+}
+
+#[test]
+fn the_rest_has_a_deadline_of_its_own_and_no_event_outlasts_the_limit_that_is_meant_for_the_drain() {
+    let resolve =
+        |pairs: &[(&'static str, &str)], task, event| flags(pairs).resolve(&task, &codedeploy(event)).unwrap();
+    let rest = resolve(&[("deadline", "20m"), ("give_up_after", "21m")], Task::Rest, "AfterBlockTraffic");
+    assert_eq!((rest.request.deadline_ms, millis(rest.give_up_after)), (Some(60_000), 62_000));
+    let longer = resolve(&[("rest_deadline", "3m")], Task::Rest, "AfterBlockTraffic");
+    assert_eq!((longer.request.deadline_ms, millis(longer.give_up_after)), (Some(180_000), 182_000));
+    for event in ["ValidateService", "BeforeAllowTraffic"] {
+        let serve = resolve(&[("give_up_after", "21m")], Task::Serve, event);
+        assert_eq!(millis(serve.give_up_after), 30_000, "{event}");
+    }
+}
+
+#[test]
+fn where_the_address_of_the_hub_stands_is_told_with_its_line() {
+    let place = |sources: &Sources| plain(sources).hub_place;
+    assert_eq!(place(&flags(&[("hub", "http://h:1")])), "--hub");
+    assert_eq!(place(&Sources { env: given(&[("hub", "http://h:1")]), ..Sources::default() }), "TIDEGATE_HUB");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# ours\n\nhub = \"http://h:1\"\n").unwrap();
+    let path = file.path().to_owned();
+    let shown = path.display().to_string();
+    let from_file = Sources { file: given(&[("hub", "http://h:1")]), file_path: path.clone(), ..Sources::default() };
+    assert_eq!(place(&from_file), format!("{shown}, line 3"));
+    let default = Sources { file_path: path, ..Sources::default() };
+    assert_eq!(place(&default), format!("the default, for there is no hub in {shown}"));
+}
+
 #[test]
 fn the_environment_is_read_by_the_names_of_the_settings_and_empty_is_absent() {
     let env = from_env(|name| match name {

@@ -6,13 +6,16 @@
 use crate::progress;
 use crate::text::{clip, count, fit, span, wrap};
 use tidegate_protocol::control::{
-    AppCounts, DrainReport, DrainResult, DrainStatus, GapMs, Phase, PlanAnswer, SessionCounts, SuccessorReport,
+    AppCounts, AskedBy, ClaimLife, ClaimStatus, DrainReport, DrainResult, DrainStatus, GapMs, Phase, PlanAnswer,
+    SessionCounts, SuccessorReport,
 };
 
 /// Hubs that are listed one by one; further ones are counted.
 const HUBS_MAX: usize = 3;
 /// Sentences about what stands in a plan's way that are printed.
 const BLOCKERS_MAX: usize = 10;
+/// Claims that are named one by one.
+const CLAIMS_MAX: usize = 3;
 /// Lines for one sentence of the hub.
 const SENTENCE_MAX_LINES: usize = 3;
 
@@ -40,6 +43,7 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
     if let Some(why) = &report.why {
         lines.extend(wrap(&format!("why: {why}"), SENTENCE_MAX_LINES));
     }
+    lines.extend(asked_by(&report.asked_by));
     lines.push(account(counts, report.cut, report.unroutable));
     let clients = &report.clients;
     lines.push(format!(
@@ -87,7 +91,33 @@ pub(crate) fn status(status: &DrainStatus) -> Vec<String> {
     let mut lines = last_seen(status);
     lines.extend(successors(&status.successors));
     lines.extend(blockers(&status.blockers));
+    lines.extend(status.claims.iter().take(CLAIMS_MAX).map(|one| fit(&format!("wanted by {}", claim(one)))));
     lines
+}
+
+/// Who wants the hub drained, and how long still.
+pub(crate) fn claim(claim: &ClaimStatus) -> String {
+    let of = claim.deployment.as_ref().map(|deployment| format!(" of {deployment}")).unwrap_or_default();
+    let event = claim.event.as_ref().map(|event| format!(" ({event}{of})")).unwrap_or_default();
+    let ends = match (claim.life, claim.ends_in_ms) {
+        (ClaimLife::Returning, Some(ms)) => format!(", until its app is back, {} at most", span(ms)),
+        (ClaimLife::Kept, None) => ", until it is released".to_owned(),
+        (_, Some(ms)) => format!(", {} at most", span(ms)),
+        (ClaimLife::Draining | ClaimLife::Returning, None) => String::new(),
+    };
+    format!("{}{event} for {}{ends}", claim.claimant, span(claim.since_ms))
+}
+
+/// Who asked, in one line.
+fn asked_by(asked: &[AskedBy]) -> Option<String> {
+    let name = |one: &AskedBy| match &one.event {
+        Some(event) => format!("{} ({event})", one.claimant),
+        None => one.claimant.clone(),
+    };
+    let named: Vec<String> = asked.iter().take(CLAIMS_MAX).map(name).collect();
+    let more = asked.len().saturating_sub(CLAIMS_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| fit(&format!("asked for by {}{more}", named.join(", "))))
 }
 
 fn blockers(sentences: &[String]) -> Vec<String> {

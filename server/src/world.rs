@@ -4,6 +4,8 @@
 //! runs in simulated time over a simulated network. Waiting needs no entry here, for it always goes
 //! through tokio's clock, and files have [`crate::store::Disk`].
 
+mod listeners;
+
 use crate::public::stream::Stream;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -41,6 +43,13 @@ pub trait Surroundings: fmt::Debug + Send + Sync + 'static {
 
     /// A listener on an address; port 0 is any free one.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>>;
+
+    /// Who listens on this port of this machine, by names that the system gives to nobody else while they live; empty
+    /// where that cannot be told. May block for as long as a table in memory takes to be read.
+    fn listeners_at(&self, port: u16) -> Vec<u64> {
+        let _ = port;
+        Vec::new()
+    }
 
     /// The formats in which this hub tells peers of sessions and reads what they tell, oldest first: all that
     /// this build knows. A simulation has hubs of the release before among its fleets.
@@ -82,6 +91,10 @@ impl Surroundings for SystemWorld {
             tcp.set_nodelay(true)?;
             Ok(Stream::Tcp(tcp))
         })
+    }
+
+    fn listeners_at(&self, port: u16) -> Vec<u64> {
+        listeners::at(port)
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Listener>> {

@@ -38,6 +38,10 @@ impl Hook {
     #[must_use]
     pub fn to(mut self, hub: &Hub) -> Self {
         self.args.extend(["--hub".to_owned(), format!("http://{}", hub.private)]);
+        // That one is meant, and none of those that other tests run.
+        let (data, state) = (hub.setup().data_dir(), hub.setup().path("last-hub"));
+        self.args.extend(["--data-dir".to_owned(), data.display().to_string()]);
+        self.args.extend(["--state-file".to_owned(), state.display().to_string()]);
         self
     }
 

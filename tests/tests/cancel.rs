@@ -134,6 +134,7 @@ async fn a_drain_that_nobody_asks_about_is_recalled_after_its_lease_and_only_the
         "notice_ms": 60_000, "deadline_ms": 120_000, "window_ms": 1_000, "settle_ms": 1_000,
         "on_orphan": "recall", "lease_ms": LEASE_MS,
     });
+    // Who says nothing of itself is renewed by any question without an Attempt.
     hub.api.post("/v1/drain", &policy).await.expect(202);
     let asked_long = |status: &DrainStatus| status.since_ms.is_some_and(|ms| ms > 2 * LEASE_MS);
     let status = hub.wait_drain("the drain to go on as long as somebody asks", asked_long).await;

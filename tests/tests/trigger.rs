@@ -32,8 +32,13 @@ fn event(name: &str, hub: &Hub, settings: &str) -> Hook {
 }
 
 fn settings_file(hub: &Hub, settings: &str) -> String {
-    let text =
-        format!("hub = \"http://{}\"\nanswer-timeout = \"1s\"\nconnect-timeout = \"1s\"\n{settings}", hub.private);
+    let (data, state) = (hub.setup().data_dir(), hub.setup().path("last-hub"));
+    let text = format!(
+        "hub = \"http://{}\"\ndata-dir = \"{}\"\nstate-file = \"{}\"\nanswer-timeout = \"1s\"\nconnect-timeout = \"1s\"\n{settings}",
+        hub.private,
+        data.display(),
+        state.display()
+    );
     hub.setup().file("hook.toml", &text).display().to_string()
 }
 
@@ -182,6 +187,7 @@ async fn a_drain_that_somebody_else_calls_off_ends_with_4_and_is_not_touched_aga
     let end = running.end().await;
     let lines = expect(&end, 4);
     says(&lines, "cancelled in ");
+    says(&lines, "called off by an operator: DELETE /v1/drain from 127.0.0.1:");
     assert!(!end.stdout.contains("undone"), "who called it off has undone it: {end:#?}");
     crowd.all_at_work().await;
     crowd.audit().await;

@@ -66,7 +66,12 @@ impl Agent {
         for name in ["PATH", "HOME", "USER"] {
             command.env(name, std::env::var(name).unwrap_or_default());
         }
-        let settings = format!("hub = \"{hub_url}\"\nanswer_timeout = \"400ms\"\nconnect_timeout = \"400ms\"\n");
+        // The hub that is meant keeps its data here, so that those of other tests are none of its business.
+        let own = home.path().display();
+        let settings = format!(
+            "hub = \"{hub_url}\"\nanswer_timeout = \"400ms\"\nconnect_timeout = \"400ms\"\n\
+             data_dir = \"{own}\"\nstate_file = \"{own}/last-hub\"\n"
+        );
         Self { command, home, settings: Some(settings) }
     }
 

@@ -5,9 +5,7 @@ use serde_json::json;
 #[test]
 fn other_events_are_one_line_and_trouble_nobody() {
     let hub = Hub::endless();
-    for event in
-        ["BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService", "AfterAllowTraffic", "BlockTraffic"]
-    {
+    for event in ["BeforeInstall", "AfterInstall", "ApplicationStart", "AfterAllowTraffic", "BlockTraffic"] {
         let run = Agent::event(event, &hub.url()).run().expect(0);
         assert_eq!(run.stdout, format!("{event}: nothing to do for tidegate-hook\n"));
     }
@@ -59,6 +57,54 @@ fn before_allow_traffic_the_hub_serves_again() {
     run.says(&["BeforeAllowTraffic of d-TEST12345 (shop/blue): the hub serves"]);
     assert_eq!(hub.asked().len(), 1);
     assert_eq!(hub.count("DELETE", "/v1/drain"), 1);
+}
+
+#[test]
+fn each_call_of_a_deployment_says_whose_it_is_and_only_an_operator_says_nothing() {
+    let hub = Hub::draining(vec![status("drained", 1, 0)], report("drained", 0));
+    let said = |hub: &Hub| -> Vec<Option<String>> {
+        let asked = hub.asked();
+        let headers = ["tidegate-claimant", "tidegate-event", "tidegate-deployment"];
+        headers.iter().map(|name| asked[0].header(name).map(str::to_owned)).collect()
+    };
+    let named = |event: &str| ["shop/blue", event, "d-TEST12345"].map(|text| Some(text.to_owned())).to_vec();
+    Agent::event("ApplicationStop", &hub.url()).run().expect(0);
+    assert_eq!(said(&hub), named("ApplicationStop"));
+    for event in ["ValidateService", "BeforeAllowTraffic"] {
+        let hub = Hub::draining(vec![serving()], report("drained", 0));
+        Agent::event(event, &hub.url()).run().expect(0).says(&[event, "the hub serves"]);
+        assert_eq!((said(&hub), hub.asked()[0].header("tidegate-attempt")), (named(event), None));
+    }
+    let hub = Hub::draining(vec![serving()], report("drained", 0));
+    Agent::shell(&["cancel"], &hub.url()).run().expect(0);
+    assert_eq!(said(&hub), [None, None, None], "cancel is an operator's word");
+}
+
+#[test]
+fn a_hub_that_others_still_claim_is_no_failure_and_they_are_named() {
+    let mut kept = status("drained", 4, 0);
+    kept["claims"] = json!([{
+        "claimant": "shop/green", "event": "BeforeBlockTraffic", "deployment": "d-9", "life": "kept",
+        "since_ms": 192_000, "ends_in_ms": null
+    }]);
+    let hub = Hub::scripted(move |_| crate::hub::Reply::Json(200, kept.clone()));
+    let run = Agent::event("BeforeAllowTraffic", &hub.url()).run().expect(0);
+    let said = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected = "BeforeAllowTraffic of d-TEST12345 (shop/blue): still drained for \
+                    shop/green (BeforeBlockTraffic of d-9) for 3m 12s, until it is released";
+    assert!(said.contains(expected), "{run:#?}");
+}
+
+#[test]
+fn an_event_that_fails_without_a_word_before_is_named_in_the_failure() {
+    let hub = Hub::scripted(|_| crate::hub::Reply::Silence);
+    for event in ["BeforeAllowTraffic", "ValidateService"] {
+        let run = Agent::event(event, &hub.url()).run().expect(5);
+        assert!(run.stdout.starts_with(&format!("{event} of d-TEST12345 (shop/blue): http://")), "{run:#?}");
+        let json = Agent::event(event, &hub.url()).arg("--json").run();
+        assert_eq!(json.code, Some(5), "{json:#?}");
+        assert!(json.stdout.contains(&format!("\"lifecycle_event\":\"{event}\"")), "{json:#?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! hubs is tested in the workspace's `tests` crate.
 
 mod agent;
+mod agent_dies;
 mod broken_hubs;
 mod commands;
 mod drains;

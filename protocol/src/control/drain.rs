@@ -1,6 +1,6 @@
 //! Status, report and dry run of a drain.
 
-use super::{HubState, Trigger};
+use super::{AskedBy, CalledOff, ClaimStatus, HubState, Trigger};
 use crate::id::{DrainId, HubId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,10 @@ pub struct DrainStatus {
     pub why: Option<String>,
     /// Why other hubs take nobody, in sentences; empty while all that are known do, and without a drain.
     pub blockers: Vec<String>,
+    /// Who wants the hub drained, the oldest claim first.
+    pub claims: Vec<ClaimStatus>,
+    /// What ended the last drain, or the state after it; null until one was called off.
+    pub called_off: Option<CalledOff>,
 }
 
 /// How a drain ended.
@@ -322,6 +326,9 @@ pub struct DrainReport {
     pub trigger: Option<Trigger>,
     /// Why it was called off, why somebody stayed or was forced, or how many the deadline cut; null otherwise.
     pub why: Option<String>,
+    /// Who asked for it while it ran, in the order in which they came.
+    #[serde(default)]
+    pub asked_by: Vec<AskedBy>,
     /// Whether it is the report of an earlier run of this hub, kept in its data directory.
     #[serde(default)]
     pub earlier_run: bool,
@@ -393,7 +400,7 @@ mod tests {
         let text = serde_json::to_string(&DrainStatus::default()).unwrap();
         assert_eq!(
             text,
-            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"unroutable_by":null,"returns":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[]}"#
+            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"unroutable_by":null,"returns":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[],"claims":[],"called_off":null}"#
         );
         assert_eq!(serde_json::from_str::<DrainStatus>(&text).unwrap(), DrainStatus::default());
     }

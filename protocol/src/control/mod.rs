@@ -4,11 +4,13 @@
 //! Unknown values are `null`, never left out, so that a reader can tell "not known" from "not
 //! there in this version". All times are spans in milliseconds, counted from the answer.
 
+mod claims;
 mod drain;
 mod policy;
 mod publish;
 mod ready;
 
+pub use claims::{AskedBy, CalledOff, ClaimLife, ClaimStatus};
 pub use drain::{
     AppCounts, ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks,
     PlanShare, PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport, UnroutableBy,

@@ -258,6 +258,7 @@ impl DrainRequest {
     pub fn resolve(&self) -> Result<Policy, PolicyError> {
         let deadline_ms = in_range("deadline_ms", self.deadline_ms.unwrap_or(DEADLINE_MS), 1, DEADLINE_MAX_MS)?;
         let [notice_ms, window_ms, settle_ms] = self.spans(deadline_ms)?;
+        let (on_orphan, lease_ms) = self.lease()?;
         Ok(Policy {
             notice_ms,
             window_ms,
@@ -270,10 +271,20 @@ impl DrainRequest {
             text: bounded_text("text", self.text.as_deref(), TEXT_MAX_BYTES)?,
             texts: self.texts()?,
             reason: bounded_text("reason", self.reason.as_deref(), REASON_MAX_BYTES)?,
-            on_orphan: self.on_orphan.unwrap_or_default(),
-            lease_ms: in_range("lease_ms", self.lease_ms.unwrap_or(LEASE_MS), LEASE_MIN_MS, DEADLINE_MAX_MS)?,
+            on_orphan,
+            lease_ms,
             trigger: self.trigger()?,
         })
+    }
+
+    /// What becomes of a claim whose trigger is gone, and after how long without a status call it counts as gone. Of
+    /// one that joins a drain, this is all that is looked at.
+    ///
+    /// # Errors
+    /// A lease out of its range.
+    pub fn lease(&self) -> Result<(OnOrphan, u64), PolicyError> {
+        let lease_ms = in_range("lease_ms", self.lease_ms.unwrap_or(LEASE_MS), LEASE_MIN_MS, DEADLINE_MAX_MS)?;
+        Ok((self.on_orphan.unwrap_or_default(), lease_ms))
     }
 
     /// Notice, window and settle. What is not given takes its default times

@@ -192,10 +192,8 @@ pub enum Event {
     },
     /// The other hubs as they are now, all of them; sent on each change and about once a second.
     PeersChanged(Vec<Successor>),
-    /// Somebody asked for the status, which renews the lease.
-    StatusAsked,
-    /// Call it off; after *drained*: serve again.
-    Cancel,
+    /// Call it off; after *drained*: serve again. With who did it, or why, for the report.
+    Cancel(Option<String>),
     /// Somebody has looked at a gate that holds the drain: it goes on.
     Continue,
     /// The process ends: a drain whose gate failed parks everybody, for nobody is pushed to where no client arrives.

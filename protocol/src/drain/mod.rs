@@ -13,6 +13,7 @@
 //! a queue between them.
 
 mod admission;
+pub mod claims;
 mod event;
 mod gate;
 mod orders;
@@ -49,8 +50,6 @@ use std::collections::{BTreeSet, VecDeque};
 pub const HAND_ON_EVERY_MS: u64 = 10_000;
 /// Failed handovers to one peer after which another is tried.
 pub const FAILURES_MAX: u8 = 3;
-/// After parking, the sessions are taken up again when nobody came to end the process for this long.
-pub const PARKED_LEASE_MS: u64 = 600_000;
 /// Longest reason of a client or peer that is kept, in characters.
 pub const WHY_MAX_CHARS: usize = 120;
 
@@ -81,7 +80,6 @@ pub struct Drain {
     /// The next place in the plan's order that is to be notified.
     notices: usize,
     outbox: VecDeque<Action>,
-    asked_at: Millis,
     /// Handovers that failed since the last one that worked.
     failures_in_row: u64,
     /// Live elsewhere, their clients not yet seen there.
@@ -129,7 +127,6 @@ impl Drain {
             shift_ms: 0,
             notices: 0,
             outbox: VecDeque::new(),
-            asked_at: now,
             failures_in_row: 0,
             awaiting_resume: BTreeSet::new(),
             closed: 0,
@@ -146,8 +143,7 @@ impl Drain {
         self.advance(now);
         match event {
             Event::PeersChanged(successors) => self.peers_changed(&successors, now),
-            Event::StatusAsked => self.asked_at = now,
-            Event::Cancel => self.cancel(DrainResult::Cancelled, None, now),
+            Event::Cancel(why) => self.cancel(DrainResult::Cancelled, why, now),
             Event::Continue => self.go_on_after_a_look(now),
             Event::Stopping => self.park_where_a_gate_failed(now),
             Event::PushAndParkRest => self.push_and_park_rest(now),
@@ -216,6 +212,11 @@ impl Drain {
     /// The plan that it carries out.
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Whether somebody is on disk because of this drain.
+    pub const fn has_parked(&self) -> bool {
+        self.ledger.parked > 0
     }
 
     /// Checks that every session has one outcome or remains; says the sums if not.

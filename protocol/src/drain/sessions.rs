@@ -57,8 +57,7 @@ impl Drain {
             Event::Forced { id } => self.count_forced(id, now),
             Event::ParkFailed { id, why } => self.park_failed(id, &why, now),
             Event::PeersChanged(_)
-            | Event::StatusAsked
-            | Event::Cancel
+            | Event::Cancel(_)
             | Event::Continue
             | Event::Stopping
             | Event::PushAndParkRest

@@ -17,7 +17,7 @@ use crate::position::Millis;
 ///  nobody of the starting population left, at any moment ─► Drained at once (Settling while resumes are awaited)
 ///  only unroutable ones left, after settle ─► Drained (they stay, and are tried every 10 s)
 ///  Held because a gate failed, at the deadline ─► Serving (nobody is pushed to where no client arrives)
-///  cancel, or the lease is over and on_orphan says recall, from any phase ─► Serving (moved ones stay moved)
+///  cancel, as when the last claim is gone, from any phase ─► Serving (moved ones stay moved)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {

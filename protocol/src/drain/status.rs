@@ -37,6 +37,8 @@ impl Drain {
             joined: None,
             why: self.why(),
             blockers: if running { self.peers.blockers() } else { Vec::new() },
+            claims: Vec::new(),
+            called_off: None,
         }
     }
 
@@ -65,6 +67,7 @@ impl Drain {
             successors: self.peers.report(),
             trigger: self.plan.policy.trigger.clone(),
             why,
+            asked_by: Vec::new(),
             earlier_run: false,
         }
     }

@@ -4,8 +4,8 @@ use super::event::Successor;
 use super::orders::PROBE_EVERY_MS;
 use super::roster::{Origin, Place, Seat};
 use super::state::{HeldWhy, State, Step};
-use super::{Drain, HAND_ON_EVERY_MS, PARKED_LEASE_MS};
-use crate::control::{DrainResult, OnOrphan};
+use super::{Drain, HAND_ON_EVERY_MS};
+use crate::control::DrainResult;
 use crate::id::SessionId;
 use crate::position::Millis;
 
@@ -47,16 +47,13 @@ impl Drain {
             State::Held { why: HeldWhy::NoPeer { park_at: Some(at), .. }, .. } if now >= *at => self.park_all(now),
             State::Settling { step: Step::Waiting { until }, .. } if now >= *until => self.settle_over(now),
             State::Settling { step: Step::Resumes { until, .. }, .. } if now >= *until => self.conclude(now),
-            State::Drained { since, .. } if self.ledger.parked > 0 && now >= since.plus(PARKED_LEASE_MS) => {
-                self.cancel(DrainResult::Cancelled, None, now)
-            }
             State::Drained { retry_at, .. } if now >= *retry_at => self.hand_on(now),
             _ => return false,
         }
         true
     }
 
-    /// The limits that hold in every phase: lease, push time, forcing, deadline.
+    /// The limits that hold in every phase: push time, forcing, deadline.
     fn step_by_limit(&mut self, now: Millis) -> bool {
         let done = matches!(self.state, State::Settling { step: Step::Resumes { .. }, .. });
         let last = matches!(
@@ -65,10 +62,7 @@ impl Drain {
         );
         let pushing = done || last;
         let forcing = done || matches!(self.state, State::Forcing { .. });
-        if self.lease_ends().is_some_and(|at| now >= at) {
-            let why = format!("orphaned: nobody asked for the status for {} ms", self.plan.policy.lease_ms);
-            self.cancel(DrainResult::Cancelled, Some(why), now);
-        } else if now >= self.deadline() {
+        if now >= self.deadline() {
             match self.state.failed_gate() {
                 Some(why) => self.cancel(DrainResult::GateFailed, Some(why.to_owned()), now),
                 None => self.end_at_deadline(now),
@@ -112,19 +106,10 @@ impl Drain {
             State::Held { why: HeldWhy::Gate, out_at: Some(out_at), .. } => Some(gate_ends(*out_at)),
             State::Held { why: HeldWhy::NoPeer { park_at, .. }, .. } => *park_at,
             State::Settling { step: Step::Waiting { until } | Step::Resumes { until, .. }, .. } => Some(*until),
-            State::Drained { since, retry_at, .. } => {
-                let retry_at = (self.roster.remaining() > 0).then_some(*retry_at);
-                let serve_at = (self.ledger.parked > 0).then(|| since.plus(PARKED_LEASE_MS));
-                [retry_at, serve_at].into_iter().flatten().min()
-            }
+            State::Drained { retry_at, .. } => (self.roster.remaining() > 0).then_some(*retry_at),
             _ => None,
         };
-        [limit, own, self.lease_ends()].into_iter().flatten().min()
-    }
-
-    fn lease_ends(&self) -> Option<Millis> {
-        let recalls = self.plan.policy.on_orphan == OnOrphan::Recall && self.state.is_running();
-        recalls.then(|| self.asked_at.plus(self.plan.policy.lease_ms))
+        [limit, own].into_iter().flatten().min()
     }
 
     /// The notice has aged. Who said ready goes first; nobody gets an earlier slot than he was told
@@ -399,7 +384,6 @@ impl Drain {
     }
 
     pub(super) fn trigger_ended(&mut self, now: Millis) {
-        self.asked_at = now;
         if matches!(self.state, State::Drained { .. }) {
             self.hand_on(now);
         }

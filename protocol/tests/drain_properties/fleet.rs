@@ -171,7 +171,7 @@ impl Fleet {
                 Turn::Back(n) => self.tell(Event::ConnectionBack { id: id(n) }),
                 Turn::Leaves(n) => self.tell(Event::Left { id: id(n) }),
                 Turn::Peers(peers) => self.tell(Event::PeersChanged(successors(&peers))),
-                Turn::Asked => self.tell(Event::StatusAsked),
+                Turn::Asked => drop(self.drain.status(self.now)),
                 Turn::TriggerEnds => self.tell(Event::TriggerEnded),
                 Turn::PushTheRest => self.tell(Event::PushAndParkRest),
                 Turn::Continue => self.tell(Event::Continue),
@@ -221,7 +221,7 @@ impl Fleet {
         if !self.is_running() {
             return;
         }
-        self.tell(Event::Cancel);
+        self.tell(Event::Cancel(None));
         assert_eq!(self.drain.phase(), Phase::Serving);
         self.watch.judge_cancel();
     }

@@ -334,7 +334,7 @@ impl World {
             }
             Step::Cancel => {
                 self.trouble.cancels -= 1;
-                self.tell(Event::Cancel);
+                self.tell(Event::Cancel(None));
             }
             Step::Rest => {
                 self.trouble.rests -= 1;

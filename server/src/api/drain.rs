@@ -3,9 +3,9 @@
 use super::Api;
 use super::input::{JsonBody, NoParams, Params, shown};
 use super::problem::Refusal;
-use crate::drain::Attempt;
-use axum::Json;
+use crate::drain::{Asker, Caller};
 use axum::extract::State;
+use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
 use tidegate_protocol::control::{DrainReport, DrainRequest, DrainStatus, PlanAnswer};
@@ -23,21 +23,32 @@ pub(super) async fn plan(
     Ok(Json(api.hub.drain.plan(&api.hub, &request)?))
 }
 
-/// `POST /v1/drain`: begins a drain, or joins the one that is on. The header `Tidegate-Attempt` names the run of the
-/// trigger: once a DELETE with the same name was heard, a POST that comes after it begins nothing.
+/// `POST /v1/drain`: begins a drain, or joins the one that is on; either way with a claim on it. Headers say whose:
+/// `Tidegate-Claimant`, `Tidegate-Attempt`, `Tidegate-Event`, `Tidegate-Deployment`. Once a DELETE with the same Attempt
+/// was heard, a POST that comes after it begins nothing.
 pub(super) async fn start(
     State(api): State<Arc<Api>>,
     _: NoParams,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<DrainStatus>), Refusal> {
-    let attempt = attempt(&headers)?;
+    let who = asker(&headers)?;
     let request: DrainRequest = body.parse_or_default()?;
-    Ok((StatusCode::ACCEPTED, Json(api.hub.drain.start(&api.hub, &request, attempt.as_ref())?)))
+    Ok((StatusCode::ACCEPTED, Json(api.hub.drain.start(&api.hub, &request, Some(who))?)))
+}
+
+/// Who asks, by its headers.
+fn asker(headers: &HeaderMap) -> Result<Asker, Refusal> {
+    Ok(Asker {
+        attempt: attempt(headers)?,
+        claimant: name(headers, "tidegate-claimant", "Tidegate-Claimant")?,
+        event: name(headers, "tidegate-event", "Tidegate-Event")?,
+        deployment: name(headers, "tidegate-deployment", "Tidegate-Deployment")?,
+    })
 }
 
 /// The run of the trigger that asks, if it has a name.
-fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Refusal> {
+fn attempt(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     const CHARS_MAX: usize = 64;
     let Some(value) = headers.get("tidegate-attempt") else { return Ok(None) };
     let is_name = |text: &&str| {
@@ -52,23 +63,48 @@ fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Refusal> {
     }
 }
 
-/// `GET /v1/drain`: the status, at once or when it has changed.
-pub(super) async fn status(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<DrainStatus>, Refusal> {
+/// A header that names something for people, too.
+fn name(headers: &HeaderMap, header: &str, shown_as: &str) -> Result<Option<String>, Refusal> {
+    const BYTES_MAX: usize = 256;
+    let Some(value) = headers.get(header) else { return Ok(None) };
+    let is_name = |text: &&str| {
+        (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    };
+    match value.to_str().ok().filter(is_name) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Refusal::bad_request(format!(
+            "header {shown_as} is {}: give 1 to {BYTES_MAX} visible ASCII characters (others as %XX)",
+            shown(&String::from_utf8_lossy(value.as_bytes()))
+        ))),
+    }
+}
+
+/// `GET /v1/drain`: the status, at once or when it has changed. With `Tidegate-Attempt` it renews the lease of what
+/// that run asked for; without, that of who said nothing of itself.
+pub(super) async fn status(
+    State(api): State<Arc<Api>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<DrainStatus>, Refusal> {
+    let who = asker(&headers)?;
     let params = Params::read(&uri, &["wait_ms", "after"])?;
     let wait_ms = params.number("wait_ms", 0..=WAIT_MAX_MS)?.unwrap_or(0);
     let after = params.number("after", 0..=u64::MAX)?;
-    Ok(Json(api.hub.drain.status(&api.hub, wait_ms, after).await))
+    Ok(Json(api.hub.drain.status(&api.hub, who, wait_ms, after).await))
 }
 
-/// `DELETE /v1/drain`: calls it off; after its end, serves again. With `Tidegate-Attempt`, what that run of the
-/// trigger asked for is undone, be it heard already or not, and nobody else's drain.
+/// `DELETE /v1/drain`: gives the hub back. With `Tidegate-Attempt`, what that run of the trigger asked for is undone, be
+/// it heard already or not; with `Tidegate-Claimant` that one's claim ends; with neither an operator ends all of them.
+/// When the last claim is gone the hub serves.
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     _: NoParams,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
 ) -> Result<Json<DrainStatus>, Refusal> {
-    let attempt = attempt(&headers)?;
-    Ok(Json(api.hub.drain.cancel(&api.hub, attempt.as_ref())))
+    let who = asker(&headers)?;
+    let caller = caller.map(|Extension(caller)| caller).unwrap_or_default().with_token(api.token.is_some());
+    Ok(Json(api.hub.drain.cancel(&api.hub, who, caller)))
 }
 
 /// `POST /v1/drain/continue`: somebody has looked at the gate that holds the drain, and it goes on.

@@ -96,6 +96,12 @@ impl From<StartError> for Refusal {
                 let detail = StartError::CalledOff(attempt.clone()).to_string();
                 Self::new(StatusCode::CONFLICT, "called-off", "Called off", detail).with("attempt", attempt)
             }
+            StartError::TooManyClaims => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-claims",
+                "Too many claims",
+                StartError::TooManyClaims.to_string(),
+            ),
         }
     }
 }

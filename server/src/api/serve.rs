@@ -2,6 +2,7 @@
 
 use super::body::InTime;
 use super::router;
+use crate::drain::Caller;
 use crate::hub::Hub;
 use crate::keys::PrivateToken;
 use crate::public::pace::{Paced, Times};
@@ -67,7 +68,8 @@ async fn converse(hub: &Hub, stream: Stream, remote: SocketAddr, router: Router,
     let is_wanted = Box::new(move || others.available_permits() == 0);
     let (stream, beat) = Paced::new(stream, Times { header_ms: limits.header_ms, idle_ms: limits.idle_ms, is_wanted });
     let body_time = Duration::from_millis(limits.body_ms);
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Caller::at(remote));
         beat.request();
         let (router, beat) = (router.clone(), beat.clone());
         async move {

@@ -225,6 +225,10 @@ layered_args! {
         /// How long SIGTERM may take to hand over or park all sessions [default: 25s]
         #[arg(long, value_name = "DUR", value_parser = value::duration_ms, help_heading = "Running")]
         stop_deadline: Option<u64>,
+        /// After a deployment without a load balancer, serve again after this if nothing said so [default: 10m; 1m
+        /// without --app]
+        #[arg(long, value_name = "DUR", value_parser = value::duration_ms, help_heading = "Running")]
+        return_after: Option<u64>,
         /// /healthz/ready turns 503 in a drain; many load balancers then cut every connection at once. A health check
         /// of /healthz/ready?draining=404 gets 404 in any case
         #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",

@@ -86,6 +86,8 @@ pub struct Config {
     pub orphan_after_ms: u64,
     /// How long SIGTERM may take to hand over or park all sessions.
     pub stop_deadline_ms: u64,
+    /// How long after its drain a deployment without a load balancer may leave the hub drained.
+    pub return_after_ms: u64,
     /// Whether readiness turns 503 in a drain.
     pub unready_when_draining: bool,
     /// What log lines look like.

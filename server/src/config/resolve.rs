@@ -14,6 +14,9 @@ const SESSION_TTL_MS: u64 = 120_000;
 const ORPHAN_AFTER_MS: u64 = 30_000;
 const STOP_DEADLINE_MS: u64 = 25_000;
 const PEER_FORGET_AFTER_MS: u64 = 600_000;
+const RETURN_AFTER_MS: u64 = 600_000;
+/// Without an app there is nothing to wait for.
+const RETURN_AFTER_WITHOUT_APP_MS: u64 = 60_000;
 const LOG_LEVEL: &str = "info";
 
 type Checked<T> = Result<T, SettingError>;
@@ -28,6 +31,7 @@ pub(crate) fn resolve(args: ServeArgs) -> Checked<Config> {
     let auth = auth(&args)?;
     let limits = args.limits.resolve().and_then(|limits| limits.check().map(|()| limits));
     let limits = limits.map_err(|(flag, given, expected)| SettingError::new(&format!("--{flag}"), given, expected))?;
+    let return_after_ms = if args.app.is_some() { RETURN_AFTER_MS } else { RETURN_AFTER_WITHOUT_APP_MS };
     Ok(Config {
         config_file: args.config,
         public,
@@ -59,6 +63,7 @@ pub(crate) fn resolve(args: ServeArgs) -> Checked<Config> {
         session_ttl_ms: at_least("--session-ttl", args.session_ttl, SESSION_TTL_MS, 1_000)?,
         orphan_after_ms: at_least("--orphan-after", args.orphan_after, ORPHAN_AFTER_MS, 100)?,
         stop_deadline_ms: at_least("--stop-deadline", args.stop_deadline, STOP_DEADLINE_MS, 100)?,
+        return_after_ms: at_least("--return-after", args.return_after, return_after_ms, 1_000)?,
         unready_when_draining: args.unready_when_draining.unwrap_or(false),
         log_format: args.log_format.unwrap_or(LogFormat::Text),
         log_level: args.log_level.unwrap_or_else(|| LOG_LEVEL.into()),

@@ -4,8 +4,13 @@ use super::Driver;
 use crate::hub::Hub;
 use crate::store::ReportFile;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidegate_protocol::control::DrainReport;
+use std::time::Duration;
+use tidegate_protocol::control::{DrainReport, Phase};
+use tidegate_protocol::drain::Drain;
 use tokio::task::JoinHandle;
+
+/// How long a report is waited for after *drained* can be seen; it is a matter of milliseconds.
+const REPORT_WAIT: Duration = Duration::from_secs(3);
 
 /// Where reports go, one after the other.
 #[derive(Debug, Default)]
@@ -41,6 +46,29 @@ impl Keeper {
 }
 
 impl Driver {
+    /// The last report. Whoever saw *drained*, or called the drain off, gets that drain's report: it is waited for, shortly.
+    pub async fn report(&self) -> Option<DrainReport> {
+        let mut changed = self.changed.subscribe();
+        let waiting = async {
+            loop {
+                changed.borrow_and_update();
+                let kept = self.kept_report();
+                // One that serves (again) has ended, too.
+                let over = |machine: &&Drain| matches!(machine.phase(), Phase::Drained | Phase::Serving);
+                let ended = self.machine().as_ref().filter(over).map(Drain::id);
+                let missing = ended.is_some_and(|ended| kept.as_ref().is_none_or(|kept| kept.drain != ended));
+                if !missing || changed.changed().await.is_err() {
+                    return kept;
+                }
+            }
+        };
+        tokio::time::timeout(REPORT_WAIT, waiting).await.unwrap_or_else(|_| self.kept_report())
+    }
+
+    fn kept_report(&self) -> Option<DrainReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A driver whose reports are kept in this file, and that shows the one which an earlier run left there. Blocks
     /// for as long as a small file takes to be read.
     pub fn keeping(file: ReportFile) -> Self {

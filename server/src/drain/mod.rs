@@ -8,8 +8,8 @@
 //!                                                     carry::out: notices, moves, pushes, parks
 //! ```
 
-mod attempts;
 mod carry;
+mod claims;
 mod dialogue;
 mod gate;
 mod inbox;
@@ -23,24 +23,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate_protocol::control::{
-    DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest,
+    AskedBy, CalledOff, DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest,
 };
 use tidegate_protocol::drain::{Drain, Event, Facts, Plan, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
 
-use attempts::Attempts;
 use inbox::{Inbox, Wish};
 use keep::Keeper;
 
-pub use attempts::Attempt;
+pub use claims::{Asker, Caller};
 pub use leave::{leave, park_everything};
 
 /// How often the driver looks at the peers, in milliseconds.
 const PEERS_EVERY: Duration = Duration::from_millis(1_000);
-/// How long a report is waited for after *drained* can be seen; it is a matter of milliseconds.
-const REPORT_WAIT: Duration = Duration::from_secs(3);
 /// Actions carried out before the driver lets others run.
 const BURST: usize = 256;
 
@@ -49,8 +46,12 @@ const BURST: usize = 256;
 pub struct Driver {
     /// Taken under cells' locks, so whoever holds it takes no cell's.
     machine: Mutex<Option<Drain>>,
-    /// Held while a drain begins, is joined or called off, so that these come one after the other.
-    starting: Mutex<Attempts>,
+    /// Held while a drain begins, is joined or called off; see [`claims::Held`].
+    claims: claims::Slot,
+    asked_by: Mutex<Vec<AskedBy>>,
+    called_off: Mutex<Option<CalledOff>>,
+    /// Somebody looks at the app's address.
+    looking: AtomicBool,
     stepping: Mutex<()>,
     report: Mutex<Option<DrainReport>>,
     keeper: Keeper,
@@ -65,7 +66,10 @@ impl Default for Driver {
     fn default() -> Self {
         Self {
             machine: Mutex::default(),
-            starting: Mutex::default(),
+            claims: Mutex::default(),
+            asked_by: Mutex::default(),
+            called_off: Mutex::default(),
+            looking: AtomicBool::new(false),
             stepping: Mutex::default(),
             report: Mutex::default(),
             keeper: Keeper::default(),
@@ -219,32 +223,23 @@ impl Driver {
         Ok(answer)
     }
 
-    /// Starts a drain, or joins the one that is on. `attempt` names the run of the trigger that asks.
+    /// Starts a drain, or joins the one that is on. `who` asks; none is the hub's own process, which stops.
     ///
     /// # Errors
     /// What is impossible about the policy, or that this attempt was called off; nothing was started then.
-    pub fn start(
-        &self,
-        hub: &Arc<Hub>,
-        request: &DrainRequest,
-        attempt: Option<&Attempt>,
-    ) -> Result<DrainStatus, StartError> {
+    pub fn start(&self, hub: &Arc<Hub>, request: &DrainRequest, who: Option<Asker>) -> Result<DrainStatus, StartError> {
         let rest = request.rest == Some(Rest::Now);
         let joined = {
-            let mut attempts = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(attempt) = attempt.filter(|attempt| attempts.is_called_off(attempt)) {
-                return Err(StartError::CalledOff(attempt.clone()));
-            }
+            let mut held = self.claims();
+            let (lease, is_on) = (request.lease()?, self.is_on());
             // The policy of a second one is ignored, so it is not judged either.
-            let joined = self.join(hub, rest);
-            if !joined {
-                self.begin(hub, request.resolve()?, rest);
-                attempts.begin();
+            let policy = if is_on { None } else { Some(request.resolve()?) };
+            self.claim(hub, &mut held, who, lease)?;
+            match policy {
+                Some(policy) => self.begin(hub, policy, rest),
+                None => self.join(hub, rest),
             }
-            if let Some(attempt) = attempt {
-                attempts.present(attempt);
-            }
-            joined
+            is_on
         };
         if !joined {
             self.tell_apps(hub);
@@ -256,14 +251,15 @@ impl Driver {
         Ok(status)
     }
 
-    fn join(&self, hub: &Hub, rest: bool) -> bool {
-        let mut machine = self.machine();
-        let Some(running) = machine.as_mut().filter(|machine| machine.phase() != Phase::Serving) else { return false };
-        running.handle(Event::StatusAsked, hub.now());
-        if rest {
+    /// A drain is under way, or over and not called off.
+    fn is_on(&self) -> bool {
+        self.machine().as_ref().is_some_and(|machine| machine.phase() != Phase::Serving)
+    }
+
+    fn join(&self, hub: &Hub, rest: bool) {
+        if rest && let Some(running) = self.machine().as_mut() {
             running.handle(Event::PushAndParkRest, hub.now());
         }
-        true
     }
 
     fn begin(&self, hub: &Hub, policy: Policy, rest: bool) {
@@ -304,12 +300,12 @@ impl Driver {
         if !matches!(status.phase, Phase::Serving | Phase::Drained) {
             status.blockers.extend(hub.peers.obstacles());
         }
-        status
+        self.with_claims(hub, status)
     }
 
-    /// The status; waits up to `wait_ms` for a `seq` past `after`. Asking renews the lease.
-    pub async fn status(&self, hub: &Hub, wait_ms: u64, after: Option<u64>) -> DrainStatus {
-        self.tell(Event::StatusAsked);
+    /// The status; waits up to `wait_ms` for a `seq` past `after`. Asking renews the lease of who asks.
+    pub async fn status(&self, hub: &Hub, who: Asker, wait_ms: u64, after: Option<u64>) -> DrainStatus {
+        self.renew(hub, who);
         let mut changed = self.changed.subscribe();
         let waiting = async {
             loop {
@@ -327,42 +323,6 @@ impl Driver {
             Ok(status) => status,
             Err(_) => self.status_now(hub),
         }
-    }
-
-    /// Cancels; after *drained* or parked: serves again; idle: nothing. With an attempt: undoes what that one
-    /// asked for, whether it was heard already or not, and nobody else's drain.
-    pub fn cancel(&self, hub: &Arc<Hub>, attempt: Option<&Attempt>) -> DrainStatus {
-        let mut attempts = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempt.is_some_and(|attempt| !attempts.call_off(attempt)) {
-            return self.status_now(hub);
-        }
-        // Handed in like any event, so that the step sees the change of phase and the peers hear of it.
-        self.inbox.push(Event::Cancel);
-        self.step(hub);
-        self.status_now(hub)
-    }
-
-    /// The last report. Whoever saw *drained*, or called the drain off, gets that drain's report: it is waited for, shortly.
-    pub async fn report(&self) -> Option<DrainReport> {
-        let mut changed = self.changed.subscribe();
-        let waiting = async {
-            loop {
-                changed.borrow_and_update();
-                let kept = self.kept_report();
-                // One that serves (again) has ended, too.
-                let over = |machine: &&Drain| matches!(machine.phase(), Phase::Drained | Phase::Serving);
-                let ended = self.machine().as_ref().filter(over).map(Drain::id);
-                let missing = ended.is_some_and(|ended| kept.as_ref().is_none_or(|kept| kept.drain != ended));
-                if !missing || changed.changed().await.is_err() {
-                    return kept;
-                }
-            }
-        };
-        tokio::time::timeout(REPORT_WAIT, waiting).await.unwrap_or_else(|_| self.kept_report())
-    }
-
-    fn kept_report(&self) -> Option<DrainReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Feeds what came in, and carries out what is due. True: there may be more.
@@ -436,7 +396,7 @@ impl Driver {
             left = counts.left, forced = counts.forced, unconfirmed = counts.unconfirmed, remaining = counts.remaining, lost = report.messages.lost,
             "drain ended"
         );
-        self.keeper.keep(hub, report);
+        self.keeper.keep(hub, self.with_askers(report));
     }
 
     /// What readers get from now on.
@@ -455,7 +415,13 @@ pub enum StartError {
     Policy(#[from] PolicyError),
     /// Its trigger has called it off before it was heard.
     #[error("attempt {0:?} was called off by DELETE /v1/drain before this call was heard: start with another one")]
-    CalledOff(Attempt),
+    CalledOff(String),
+    /// Others have as many claims as there may be.
+    #[error(
+        "there are {} claims on this drain already: release some with DELETE /v1/drain",
+        tidegate_protocol::drain::claims::CLAIMS_MAX
+    )]
+    TooManyClaims,
 }
 
 /// Starts the driver's task.
@@ -468,13 +434,17 @@ pub fn spawn(hub: &Arc<Hub>) {
             while hub.drain.step(&hub) {
                 tokio::task::yield_now().await;
             }
+            hub.drain.look_after_claims(&hub);
             let next = hub.drain.machine().as_ref().and_then(Drain::poll_timeout);
             let next = next.into_iter().chain(hub.drain.inbox.next()).min();
-            let wait_ms = next.map_or(u64::MAX, |at| at.since(hub.now()).max(1));
+            let wait_ms = next.map_or(u64::MAX, |at| at.since(hub.now()).max(1)).min(hub.drain.claims_wait_ms(&hub));
             tokio::select! {
                 biased;
                 () = hub.drain.bell.notified() => {}
-                _ = look.tick() => hub.drain.tell(Event::PeersChanged(hub.peers.successors())),
+                _ = look.tick() => {
+                    hub.drain.look_at_app(&hub);
+                    hub.drain.tell(Event::PeersChanged(hub.peers.successors()));
+                }
                 () = tokio::time::sleep(Duration::from_millis(wait_ms.min(60_000))) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! Every metric: name, unit and help in one list, and handles registered once, so that counting is
 //! one atomic step and no lookup. Each hub has a recorder of its own; several may live in one process.
 
+use super::claims::ClaimGauges;
 use super::labels::{
     AppTrouble, DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase,
 };
@@ -76,6 +77,7 @@ metrics! {
     rejected: ByLabel<Counter, Rejected> = "tidegate_rejected_total", Counter, Count, "What was turned away, by reason";
     drain_phase: Gauge = "tidegate_drain_phase", Gauge, Count, "Phase of the drain: 0 serving, 1 noticing, 2 releasing, 3 held, 4 settling, 5 forcing, 6 drained";
     drain_sessions: ByLabel<Gauge, Outcome> = "tidegate_drain_sessions", Gauge, Count, "Sessions of the last drain by outcome";
+    drain_claims: ClaimGauges = "tidegate_drain_claims", Gauge, Count, "Claims that keep this hub drained, by claimant and event; 0 once they have ended";
     handover_seconds: Histogram = "tidegate_handover_seconds", Histogram, Seconds, "Time from move or push to live, per session handed over";
     gap_seconds: Histogram = "tidegate_gap_seconds", Histogram, Seconds, "Time in which a connected session was not served: freeze to committed, committed to welcome";
     admission_seconds: Histogram = "tidegate_admission_seconds", Histogram, Seconds, "Time from a client's hello to its welcome; peers that drain pace by it";
@@ -124,6 +126,11 @@ impl Metrics {
         self.recorder.register_counter(&key, &METADATA).increment(1);
     }
 
+    /// Shows who keeps this hub drained.
+    pub fn drain_claims(&self, claims: &[tidegate_protocol::control::ClaimStatus]) {
+        self.drain_claims.show(&self.recorder, claims);
+    }
+
     /// Counts something turned away, by a name that is no [`Rejected`]: that of a close code above all.
     pub fn rejected(&self, why: &'static str) {
         let key =
@@ -160,7 +167,7 @@ impl fmt::Debug for Metrics {
 }
 
 /// Something that a recorder makes from a name and labels.
-trait Register: Sized {
+pub(super) trait Register: Sized {
     fn register(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<metrics::Label>) -> Self;
 }
 

@@ -1,5 +1,6 @@
 //! What the hub tells about itself: log lines on stderr, and metrics for Prometheus.
 
+mod claims;
 mod labels;
 mod logs;
 mod metrics;

@@ -46,7 +46,7 @@ impl Chance {
             14 => Event::ParkFailed { id, why },
             15 => Event::Parked { id },
             16 => Event::PeersChanged(self.peers()),
-            _ => Event::StatusAsked,
+            _ => Event::TriggerEnded,
         }
     }
 
@@ -143,7 +143,7 @@ fn after_the_end_it_goes_on_without_a_second_report_and_still_adds_up() {
             let done = matches!(seat.place, Place::Doubtful { .. }) || seat.place.has_outcome();
             assert!(done, "seed {seed}: {id} is still here: {seat:?}");
         }
-        fleet.tell(Event::Cancel);
+        fleet.tell(Event::Cancel(None));
         assert_eq!((fleet.reports.len(), fleet.drain.phase()), (1, Phase::Serving), "seed {seed}");
     }
 }

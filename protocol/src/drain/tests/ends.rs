@@ -23,9 +23,11 @@ fn a_hub_that_is_alone_parks_everybody_after_the_notice() {
         "but the busy one after its grant: {:?}",
         parks[119]
     );
-    fleet.pass(PARKED_LEASE_MS);
-    assert_eq!(fleet.drain.phase(), Phase::Serving);
-    assert_eq!(fleet.log.last().unwrap().1, Action::ServeAgain, "nobody ended the process: it serves again");
+    assert!(fleet.drain.has_parked());
+    fleet.pass(3_600_000);
+    assert_eq!(fleet.drain.phase(), Phase::Drained, "for how long is not its business, but that of the claims");
+    fleet.tell(Event::Cancel(None));
+    assert_eq!(fleet.log.last().unwrap().1, Action::ServeAgain);
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn given_away_and_never_confirmed_is_unconfirmed_until_it_is() {
 fn cancel_recalls_who_was_warned_and_leaves_the_moved_moved() {
     let mut fleet = Fleet::new(SHORT, 100, 0);
     fleet.pass(2_000);
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     let moved = fleet.reports[0].sessions.counts.moved;
     assert!((40..60).contains(&moved), "half-way: {moved}");
     assert_eq!(fleet.reports[0].result, DrainResult::Cancelled);
@@ -157,29 +159,22 @@ fn cancel_recalls_who_was_warned_and_leaves_the_moved_moved() {
 fn cancel_after_the_end_serves_again_and_takes_up_what_was_parked() {
     let mut fleet = Fleet::with_peers(SHORT, 5, 0, &[]);
     fleet.run_to_end();
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     assert_eq!((fleet.drain.phase(), &fleet.log.last().unwrap().1), (Phase::Serving, &Action::ServeAgain));
     assert_eq!(fleet.reports.len(), 1, "the report stays what it was");
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     assert_eq!(fleet.actions(|action| *action == Action::ServeAgain).len(), 1, "once is enough");
 }
 
 #[test]
-fn an_orphaned_drain_is_recalled_if_its_policy_says_so_and_asking_renews_the_lease() {
-    let json = r#"{"notice_ms":5000,"window_ms":30000,"settle_ms":1000,"lease_ms":3000,"on_orphan":"recall"}"#;
-    let mut fleet = Fleet::new(json, 1_000, 0);
-    for _ in 0..5 {
-        fleet.pass(2_000);
-        fleet.tell(Event::StatusAsked);
-    }
-    assert_eq!(fleet.drain.phase(), Phase::Releasing);
-    fleet.run("the recall", |drain| drain.phase() == Phase::Serving);
-    assert_eq!(fleet.elapsed(), 13_000, "three seconds after the last question");
+fn a_cancel_says_who_did_it_and_a_drain_that_nobody_asks_about_goes_on() {
+    let mut fleet =
+        Fleet::new(r#"{"notice_ms":5000,"window_ms":30000,"lease_ms":3000,"on_orphan":"recall"}"#, 1_000, 0);
+    fleet.pass(13_000);
+    assert_eq!(fleet.drain.phase(), Phase::Releasing, "leases are the claims' business");
+    fleet.tell(Event::Cancel(Some("an operator".to_owned())));
     assert_eq!(fleet.reports[0].result, DrainResult::Cancelled);
-    assert_eq!(fleet.reports[0].why.as_deref(), Some("orphaned: nobody asked for the status for 3000 ms"));
-
-    let mut fleet = Fleet::new(&json.replace("recall", "continue"), 1_000, 0);
-    assert_eq!(fleet.run_to_end().sessions.counts.moved, 1_000, "nobody asks, and it goes on");
+    assert_eq!(fleet.reports[0].why.as_deref(), Some("an operator"));
 }
 
 #[test]
@@ -223,7 +218,7 @@ fn once_the_balancer_let_go_it_keeps_so_while_resumes_are_awaited_and_after_the_
     fleet.tell(Event::Arrived { id: id(101), facts: Facts { connected: true, ..Facts::default() } });
     fleet.pass(60);
     assert_eq!(fleet.status().sessions.unwrap().moved, 7);
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     assert!(!fleet.drain.takes_along(), "but with a cancel");
 }
 
@@ -235,7 +230,7 @@ fn whoever_was_forced_is_served_again_after_a_recall_and_does_not_count_as_force
     fleet.future.clear();
     (0..5).for_each(|n| fleet.tell(Event::ParkFailed { id: id(n), why: "disk full".into() }));
     assert_eq!(fleet.status().sessions.unwrap().forced, 5);
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     let report = fleet.reports[0].clone();
     assert_eq!((report.result, report.sessions.counts.forced), (DrainResult::Cancelled, 0), "{}", account(&report));
     assert_eq!(report.sessions.counts.remaining, 18, "{}", account(&report));
@@ -244,7 +239,7 @@ fn whoever_was_forced_is_served_again_after_a_recall_and_does_not_count_as_force
     fleet.disk_fails = true;
     let report = fleet.run_to_end();
     assert_eq!((report.result, report.sessions.counts.forced), (DrainResult::Forced, 18), "{}", account(&report));
-    fleet.tell(Event::Cancel);
+    fleet.tell(Event::Cancel(None));
     let counts = fleet.status().sessions.unwrap();
     assert_eq!((counts.forced, counts.remaining), (0, 18), "they are served: {counts:?}");
 }

@@ -246,7 +246,7 @@ fn a_client_is_told_to_try_again_forty_times_within_the_settle_and_never_more_se
 #[test]
 fn a_peer_that_forgets_to_answer_a_push_costs_a_retry_and_not_the_drain() {
     let mut fleet = Fleet::new(&STAGED.replace("120000", "100000"), 0, 1);
-    fleet.drain.handle(Event::StatusAsked, fleet.now);
+    fleet.drain.handle(Event::PeersChanged(vec![peer(PEER.0)]), fleet.now);
     fleet.now = fleet.now.plus(1_000);
     let push = fleet.drain.poll_action(fleet.now);
     assert_eq!(push, Some(Action::Push { id: id(0), to: PEER }), "and the answer is lost");

@@ -92,13 +92,110 @@ async fn a_start_that_is_heard_after_its_own_undoing_begins_nothing() {
         "which the first one does not undo"
     );
     assert_eq!(bench.attempt("POST", "run-3").await.ok(202)["joined"], true);
-    assert_eq!(bench.attempt("DELETE", "run-3").await.ok(200)["phase"], "serving", "who joined may undo");
-    bench.attempt("POST", "run-2").await.ok(202);
+    assert_eq!(bench.attempt("DELETE", "run-3").await.ok(200)["phase"], "noticing", "who only joined undoes no more");
+    assert_eq!(bench.attempt("DELETE", "run-2").await.ok(200)["phase"], "serving", "the last one does");
+    bench.attempt("POST", "run-4").await.ok(202);
     assert_eq!(bench.call("DELETE", "/v1/drain").await.ok(200)["phase"], "serving", "and a person always");
     for bad in ["", "a b", &"x".repeat(65)] {
         bench.attempt("POST", bad).await.says(400, "Tidegate-Attempt");
         bench.attempt("DELETE", bad).await.says(400, "Tidegate-Attempt");
     }
+}
+
+/// A trigger of this group, in this event of this deployment.
+async fn group(bench: &Bench, method: &str, [group, event, deployment, attempt]: [&str; 4]) -> Value {
+    let mut request = request(method, "/v1/drain")
+        .header("tidegate-claimant", group)
+        .header("tidegate-event", event)
+        .header("tidegate-deployment", deployment);
+    if method == "POST" {
+        request = request.header("tidegate-attempt", attempt);
+    }
+    bench.send(request.body(Body::empty()).expect("a good request")).await.value()
+}
+
+#[tokio::test]
+async fn a_drain_is_on_as_long_as_anybody_claims_it_and_status_report_and_metric_name_them() {
+    let bench = bench(&[]).await;
+    bench.session(1, None, &[]);
+    group(&bench, "POST", ["shop/blue", "BeforeBlockTraffic", "d-1", "run-1"]).await;
+    let joined = group(&bench, "POST", ["shop/green", "BeforeBlockTraffic", "d-9", "run-2"]).await;
+    assert_eq!(joined["joined"], true, "{joined}");
+    let named = json!([
+        { "claimant": "shop/blue", "event": "BeforeBlockTraffic", "deployment": "d-1", "life": "draining" },
+        { "claimant": "shop/green", "event": "BeforeBlockTraffic", "deployment": "d-9", "life": "draining" },
+    ]);
+    let only = |claims: &Value| -> Value {
+        let claims = claims.as_array().cloned().unwrap_or_default();
+        let fields = ["claimant", "event", "deployment", "life"];
+        let one = |claim: &Value| -> serde_json::Map<String, Value> {
+            fields.iter().map(|field| ((*field).to_owned(), claim[field].clone())).collect()
+        };
+        claims.iter().map(one).collect()
+    };
+    assert_eq!(only(&joined["claims"]), named, "{joined}");
+    assert!(
+        bench
+            .hub
+            .metrics
+            .render()
+            .contains("tidegate_drain_claims{claimant=\"shop/green\",event=\"BeforeBlockTraffic\"} 1")
+    );
+
+    let green = group(&bench, "DELETE", ["shop/green", "BeforeAllowTraffic", "d-9", ""]).await;
+    assert_eq!(
+        (&green["phase"], &green["claims"][0]["claimant"]),
+        (&json!("noticing"), &json!("shop/blue")),
+        "{green}"
+    );
+    assert_eq!(green["called_off"], Value::Null);
+    let blue = group(&bench, "DELETE", ["shop/blue", "BeforeAllowTraffic", "d-2", ""]).await;
+    assert_eq!((&blue["phase"], &blue["claims"]), (&json!("serving"), &json!([])), "{blue}");
+    assert_eq!(blue["called_off"]["by"], "shop/blue (BeforeAllowTraffic of d-2)");
+    crate::drain::spawn(&bench.hub);
+    let report = bench.get("/v1/drain/report").await.ok(200);
+    assert_eq!((&report["result"], &report["drain"]), (&json!("cancelled"), &joined["drain"]), "{report}");
+    assert_eq!(report["why"], "called off by shop/blue (BeforeAllowTraffic of d-2)");
+    assert_eq!(
+        report["asked_by"],
+        json!([
+            { "claimant": "shop/blue", "event": "BeforeBlockTraffic", "deployment": "d-1", "joined": false },
+            { "claimant": "shop/green", "event": "BeforeBlockTraffic", "deployment": "d-9", "joined": true },
+        ])
+    );
+    assert!(
+        bench
+            .hub
+            .metrics
+            .render()
+            .contains("tidegate_drain_claims{claimant=\"shop/blue\",event=\"BeforeBlockTraffic\"} 0")
+    );
+}
+
+#[tokio::test]
+async fn an_operator_ends_all_claims_and_is_named_by_address_and_token() {
+    let bench = bench(&[]).await;
+    bench.session(1, None, &[]);
+    group(&bench, "POST", ["shop/blue", "BeforeBlockTraffic", "d-1", "run-1"]).await;
+    let mut call = request("DELETE", "/v1/drain").body(Body::empty()).expect("a good request");
+    call.extensions_mut().insert(crate::drain::Caller::at(([127, 0, 0, 1], 4_711).into()));
+    let status = bench.send(call).await.ok(200);
+    assert_eq!((&status["phase"], &status["claims"]), (&json!("serving"), &json!([])), "{status}");
+    let by = status["called_off"]["by"].as_str().expect("somebody did it");
+    assert_eq!(by, "an operator: DELETE /v1/drain from 127.0.0.1:4711, no token is asked for");
+}
+
+#[tokio::test]
+async fn names_of_claimants_are_checked_and_a_bad_one_is_named() {
+    let bench = bench(&[]).await;
+    for header in ["tidegate-claimant", "tidegate-event", "tidegate-deployment"] {
+        for bad in ["", &"x".repeat(257), "schön"] {
+            let value = http::HeaderValue::from_bytes(bad.as_bytes()).expect("bytes that a header may have");
+            let call = request("POST", "/v1/drain").header(header, value).body(Body::empty()).expect("a good request");
+            bench.send(call).await.says(400, "visible ASCII");
+        }
+    }
+    assert_eq!(bench.get("/v1/drain").await.ok(200)["phase"], "serving");
 }
 
 #[tokio::test]

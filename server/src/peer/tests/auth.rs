@@ -122,9 +122,9 @@ fn a_key_that_differs_is_shown_where_the_operator_looks() {
     until("the metric counts it", || b.hub.metrics.render().lines().any(|line| line == metric));
     let plan = b.hub.drain.plan(&b.hub, &Default::default()).expect("a plan");
     assert!(plan.blockers.iter().any(|said| said.contains(words)), "{plan:?}");
-    let status = b.hub.drain.start(&b.hub, &Default::default(), None).expect("a drain");
+    let status = b.hub.drain.start(&b.hub, &Default::default(), Some(Default::default())).expect("a drain");
     assert!(status.blockers.is_empty(), "an empty hub is drained at once and waits for nobody: {status:?}");
-    assert_eq!(b.hub.drain.cancel(&b.hub, None).blockers, Vec::<String>::new());
+    assert_eq!(b.hub.drain.cancel(&b.hub, Default::default(), Default::default()).blockers, Vec::<String>::new());
 
     let (c, d) = pair(&Stage::new());
     until("with the same key nothing is said", || {
@@ -155,7 +155,7 @@ fn what_was_recorded_on_its_way_to_one_run_is_not_taken_by_the_next() {
         .into_iter()
         .flat_map(|to| {
             let call = Call::Publish(message.clone());
-            let calling = Calling { from, incarnation: run, to, n: 1, session: id, call };
+            let calling = Calling { from, incarnation: run, to, n: 1, again: false, session: id, call };
             let entry = Entry { origin: run, n: 1, to: Target::All, message: message.clone() };
             let publish = Publish { from, incarnation: run, to, entries: vec![entry] };
             let goodbye = Goodbye { from, incarnation: run, to };

@@ -71,7 +71,7 @@ impl Fleet {
     pub(crate) async fn start_with_a_closed_log(&self, at: usize) {
         let (reader, writer) = std::io::pipe().expect("a pipe costs two descriptors");
         drop(reader);
-        let closed = Surroundings { stdout: None, stderr: Some(writer.into()) };
+        let closed = Surroundings { stderr: Some(writer.into()), ..Surroundings::default() };
         let hub = Arc::new(self.setups[at].start_at_into(closed).await);
         self.hubs()[at] = hub;
     }
