@@ -58,7 +58,7 @@ pub(crate) enum Evidence {
 
 /// Looks for a hub that is not where the settings say.
 pub(crate) async fn look(settings: &Settings) -> Evidence {
-    for holder in holders(settings.data_dir.as_deref()) {
+    if let Some(holder) = holders(settings.data_dir.as_deref()).into_iter().next() {
         return Evidence::Elsewhere(holder.describe().await);
     }
     if let Some(url) = remembered(&settings.state_file).filter(|url| *url != settings.hub)

@@ -83,7 +83,7 @@ async fn a_deployment_that_fails_after_its_drain_gives_the_hub_back_when_the_app
     // Install fails, and nobody runs a script any more. Somebody starts the app by hand.
     wait_until("the hub to have seen the app gone", || async {
         let refused = tokio::net::TcpStream::connect(address).await.is_err();
-        if refused { Ok(()) } else { Err("it listens") }
+        if refused { Ok(()) } else { Err("it listens".to_owned()) }
     })
     .await;
     let listener = wait_until("the app's address to be free", || async {

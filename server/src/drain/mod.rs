@@ -244,6 +244,8 @@ impl Driver {
         if !joined {
             self.tell_apps(hub);
         }
+        // An empty hub is drained at once, and its app may be stopped and started before the next look.
+        self.look_at_app(hub);
         hub.peers.set_state(self.hub_state());
         self.bell.notify_one();
         let mut status = self.status_now(hub);
