@@ -23,7 +23,7 @@ pub(crate) struct Args {
 enum Command {
     /// Empty the hub: start a drain, or join the one under way, and wait for its end
     Drain,
-    /// Show the stages that a drain would have; exit 3 if it does not fit its deadline
+    /// Show the stages that a drain would have; exit 3 if there is no time or no room for it
     Plan,
     /// Show where the hub stands
     Status,
@@ -106,6 +106,10 @@ struct Options {
     #[arg(long, global = true, value_name = "DUR", help_heading = "Policy of the drain")]
     lease: Option<String>,
 
+    /// Agree that sessions are parked here although other hubs are known: when none takes them, or none has room
+    #[arg(long, global = true, help_heading = "Policy of the drain")]
+    allow_park: bool,
+
     /// Exit 3 if anyone was forced, cut, unconfirmed or is left at the deadline
     #[arg(long, global = true, help_heading = "Judgement and patience")]
     strict: bool,
@@ -170,6 +174,7 @@ impl Args {
             ("reason", o.reason.clone()),
             ("on_orphan", o.on_orphan.clone()),
             ("lease", o.lease.clone()),
+            ("allow_park", on(o.allow_park)),
             ("strict", on(o.strict)),
             ("require_hub", on(o.require_hub)),
             ("no_recall", on(o.no_recall)),
@@ -201,7 +206,7 @@ Examples:
   tidegate-hook continue                   go on, after a look at the gate that holds the drain
   tidegate-hook cancel                     call it off; who has moved stays moved
   tidegate-hook                            in a CodeDeploy script: all it needs
-  tidegate-hook drain --deadline 20s --no-recall      Kubernetes preStop, systemd ExecStop
+  tidegate-hook drain --deadline 20s --no-recall --allow-park    Kubernetes preStop, systemd ExecStop
 
 Exit codes:
     0  drained, or nothing to drain, or no hub runs here (with a warning)
@@ -211,6 +216,7 @@ Exit codes:
     5  the hub accepts and does not answer, answers 401, or vanished in the middle; what answers is no
        hub; nothing listens there, but a hub runs elsewhere on this machine, or --require-hub is set
     6  the hub refused; or there is no report; or `continue` where no gate holds a drain
+    7  the hub asks first: it would park sessions although other hubs are known; --allow-park agrees
     8  a gate failed: clients did not arrive at the other hubs, and the drain was called off
   143  SIGTERM (130: Ctrl-C). The drain lives in the hub and goes on, unless CodeDeploy runs us
 

@@ -232,6 +232,9 @@ fn judge<T: DeserializeOwned>(status: StatusCode, problem: bool, body: &[u8]) ->
     if status == StatusCode::UNAUTHORIZED {
         return Err(Failure::Unauthorized);
     }
+    if status == StatusCode::CONFLICT && kind(body).as_deref() == Some("/problems/needs-consent") {
+        return Err(Failure::NeedsConsent(complaint(status, body)));
+    }
     if (status.is_client_error() || status.is_server_error()) && !problem {
         let words = complaint(status, body);
         return Err(Failure::Garbage(format!(
@@ -258,6 +261,11 @@ fn judge<T: DeserializeOwned>(status: StatusCode, problem: bool, body: &[u8]) ->
     }
     let value = serde_json::from_str(raw.get()).map_err(unreadable)?;
     Ok(Answer { raw, value })
+}
+
+/// The kind of a problem.
+fn kind(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Value>(body).ok()?.get("type")?.as_str().map(str::to_owned)
 }
 
 /// What a refusal says: the problem's detail or title, or what else there is to read.
@@ -323,6 +331,13 @@ mod tests {
         assert_eq!(detail(409, r#"{"title":"T"}"#), "T");
         assert_eq!(detail(503, "<html>\nbusy"), "<html> busy");
         assert_eq!(detail(503, ""), "Service Unavailable");
+    }
+
+    #[test]
+    fn a_refusal_that_asks_for_consent_is_told_from_other_conflicts() {
+        let asks = r#"{"type":"/problems/needs-consent","detail":"35 would be parked"}"#;
+        assert_eq!(judged(409, asks), Failure::NeedsConsent("35 would be parked".to_owned()));
+        assert!(matches!(judged(409, r#"{"type":"/problems/called-off"}"#), Failure::Refused { status: 409, .. }));
     }
 
     #[test]

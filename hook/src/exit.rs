@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Unanswered,
     /// The hub said no, or has no report.
     Refused,
+    /// The hub would park sessions although other hubs are known, and nobody agreed to that.
+    NeedsConsent,
     /// No client of a stage arrived at another hub, and the hub has called the drain off.
     GateFailed,
     /// Ctrl-C. Not in the contract; it is what a shell reports for a program that SIGINT ended.
@@ -33,6 +35,7 @@ impl Exit {
             Self::Cancelled => 4,
             Self::Unanswered => 5,
             Self::Refused => 6,
+            Self::NeedsConsent => 7,
             Self::GateFailed => 8,
             Self::Interrupted => 130,
             Self::Terminated => 143,
@@ -48,6 +51,7 @@ impl Exit {
             Self::Cancelled => "cancelled",
             Self::Unanswered => "unanswered",
             Self::Refused => "refused",
+            Self::NeedsConsent => "needs_consent",
             Self::GateFailed => "gate_failed",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
@@ -68,9 +72,10 @@ mod tests {
             Exit::Cancelled,
             Exit::Unanswered,
             Exit::Refused,
+            Exit::NeedsConsent,
             Exit::GateFailed,
             Exit::Terminated,
         ];
-        assert_eq!(ends.map(Exit::code), [0, 2, 3, 4, 5, 6, 8, 143]);
+        assert_eq!(ends.map(Exit::code), [0, 2, 3, 4, 5, 6, 7, 8, 143]);
     }
 }

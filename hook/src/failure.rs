@@ -30,6 +30,8 @@ pub(crate) enum Failure {
         /// What it said, in a line.
         detail: String,
     },
+    /// The hub would park sessions although other hubs are known: it wants to hear that this is meant.
+    NeedsConsent(String),
 }
 
 impl fmt::Display for Failure {
@@ -44,6 +46,7 @@ impl fmt::Display for Failure {
             Self::Refused { status, detail } => {
                 write!(f, "the hub refused with {status}: {detail}")
             }
+            Self::NeedsConsent(facts) => write!(f, "the hub asks first: {facts}"),
         }
     }
 }
@@ -53,7 +56,11 @@ impl Failure {
     pub(crate) const fn is_passing(&self) -> bool {
         match self {
             Self::NothingListens | Self::Unreachable(_) | Self::Vanished(_) => true,
-            Self::Silent { .. } | Self::Unauthorized | Self::Garbage(_) | Self::Refused { .. } => false,
+            Self::Silent { .. }
+            | Self::Unauthorized
+            | Self::Garbage(_)
+            | Self::Refused { .. }
+            | Self::NeedsConsent(_) => false,
         }
     }
 

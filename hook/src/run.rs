@@ -70,6 +70,7 @@ impl Run {
             Failure::Refused { status: 422, detail } => {
                 Ending::say(Exit::Usage, &format!("{hub}: the hub cannot carry out this policy: {detail}"))
             }
+            Failure::NeedsConsent(_) => Ending::say(Exit::NeedsConsent, &format!("{hub}: {failure}")),
             Failure::Refused { .. } => Ending::say(Exit::Refused, &format!("{hub}: {failure}")),
             Failure::Unreachable(_)
             | Failure::Silent { .. }
@@ -137,8 +138,8 @@ impl Run {
     /// Undoes what a failed run began, if that is wanted, and says what was and was not undone.
     pub(crate) async fn undo(&self, ending: &mut Ending) {
         let limit = match ending.exit {
-            // Cancelled: somebody else has undone it. A failed gate: the hub itself has. Usage: the hub began nothing.
-            Exit::Done | Exit::Cancelled | Exit::GateFailed | Exit::Usage => return,
+            // Cancelled: somebody else has undone it. A failed gate: the hub itself has. Usage, consent: the hub began nothing.
+            Exit::Done | Exit::Cancelled | Exit::GateFailed | Exit::Usage | Exit::NeedsConsent => return,
             Exit::Terminated | Exit::Interrupted => RECALL_AT_TERM_MAX,
             Exit::NotClean | Exit::Unanswered | Exit::Refused => RECALL_MAX,
         };

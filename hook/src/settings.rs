@@ -36,6 +36,7 @@ pub(crate) const KEYS: [&str; 27] = [
     "reason",
     "on_orphan",
     "lease",
+    "allow_park",
     "strict",
     "require_hub",
     "no_recall",
@@ -189,6 +190,7 @@ impl Sources {
             on_gate: self.parsed("on_gate", on_gate)?,
             on_orphan: self.parsed("on_orphan", on_orphan)?,
             lease_ms: self.span("lease")?,
+            allow_park: self.parsed("allow_park", switch)?,
             trigger: None,
             rest: None,
         })

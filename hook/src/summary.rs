@@ -86,13 +86,18 @@ pub(crate) fn last_seen(status: &DrainStatus) -> Vec<String> {
 /// Where the hub stands, for a person who asks.
 pub(crate) fn status(status: &DrainStatus) -> Vec<String> {
     if status.phase == Phase::Serving {
-        return vec!["serving: no drain".to_owned()];
+        return [vec!["serving: no drain".to_owned()], notes(&status.notes)].concat();
     }
     let mut lines = last_seen(status);
     lines.extend(successors(&status.successors));
     lines.extend(blockers(&status.blockers));
     lines.extend(status.claims.iter().take(CLAIMS_MAX).map(|one| fit(&format!("wanted by {}", claim(one)))));
+    lines.extend(notes(&status.notes));
     lines
+}
+
+fn notes(sentences: &[String]) -> Vec<String> {
+    sentences.iter().take(BLOCKERS_MAX).flat_map(|note| wrap(note, SENTENCE_MAX_LINES)).collect()
 }
 
 /// Who wants the hub drained, and how long still.
@@ -128,7 +133,7 @@ fn blockers(sentences: &[String]) -> Vec<String> {
 /// A plan as a table, and whether it fits.
 pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
     let mut lines = vec![format!("plan for {}", count(plan.sessions, "session"))];
-    if let Some(parks) = &plan.parks {
+    if let Some(parks) = plan.parks.as_ref().filter(|parks| parks.sessions == plan.sessions) {
         let sentence = format!(
             "nobody would be moved: after {} all {} would be parked here for the next process, because {}",
             span(parks.at_ms),
@@ -159,8 +164,15 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
     ));
     for share in &plan.successors {
         let url = share.url.as_ref().map(|url| format!(" by {url}")).unwrap_or_default();
-        lines.push(fit(&format!("to hub {}{url}: {}", share.hub, count(share.sessions, "session"))));
+        let room = share.room.map(|room| format!(", room for {room}")).unwrap_or_default();
+        lines.push(fit(&format!("to hub {}{url}: {}{room}", share.hub, count(share.sessions, "session"))));
     }
+    if let Some(parks) = &plan.parks {
+        let parked = count(parks.sessions, "session");
+        let sentence = format!("{parked} would be parked here after {}, because {}", span(parks.at_ms), parks.why);
+        lines.extend(wrap(&sentence, SENTENCE_MAX_LINES));
+    }
+    lines.extend(plan.notes.iter().take(BLOCKERS_MAX).flat_map(|note| wrap(note, SENTENCE_MAX_LINES)));
     if plan.successors.is_empty() {
         lines.push("to no other hub: sessions would be parked for the next process here".to_owned());
     }
@@ -170,7 +182,11 @@ pub(crate) fn plan(plan: &PlanAnswer) -> Vec<String> {
 }
 
 const fn verdict(plan: &PlanAnswer) -> &'static str {
-    if plan.fits { "it fits" } else { "it does NOT fit the deadline" }
+    match plan {
+        PlanAnswer { fits: true, .. } => "it fits",
+        PlanAnswer { needs_consent: true, .. } => "it does NOT fit: there is no room elsewhere (--allow-park parks)",
+        _ => "it does NOT fit the deadline",
+    }
 }
 
 /// Whether a report tells of a drain that was called off.

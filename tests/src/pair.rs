@@ -91,9 +91,9 @@ pub async fn drain(hub: &Hub, policy: Value) {
     hub.api.post("/v1/drain", &policy).await.expect(202);
 }
 
-/// A drain of all at once, without a notice, that ends at this deadline.
+/// A drain of all at once, without a notice, that ends at this deadline and may park.
 pub fn at_once(deadline_ms: u64) -> Value {
-    json!({"notice_ms": 0, "window_ms": 0, "settle_ms": 1000, "deadline_ms": deadline_ms, "stages": [100]})
+    json!({"notice_ms": 0, "window_ms": 0, "settle_ms": 1000, "deadline_ms": deadline_ms, "stages": [100], "allow_park": true})
 }
 
 /// Waits for the end of the drain, and gives its report, which must add up.

@@ -110,6 +110,10 @@ pub struct SuccessorReport {
     pub moved: u64,
     /// What it said last; null when it is silent.
     pub state: Option<HubState>,
+    /// For how many more sessions it has room, those that are on their way there left aside; null when it does not
+    /// tell.
+    #[serde(default)]
+    pub room: Option<u64>,
     /// How long 99 of 100 of its clients waited for their welcome in its last seconds, in milliseconds: the
     /// drain slows down when this rises. Null while nobody comes there.
     #[serde(default)]
@@ -156,7 +160,9 @@ pub struct DrainStatus {
     pub successors: Vec<SuccessorReport>,
     /// Whether this call joined a drain that was under way; null when it did not ask for one.
     pub joined: Option<bool>,
-    /// Why moving is suspended; null unless held.
+    /// Why moving is suspended, in a word; null while it is not.
+    pub held: Option<HeldKind>,
+    /// The same in a sentence.
     pub why: Option<String>,
     /// Why other hubs take nobody, in sentences; empty while all that are known do, and without a drain.
     pub blockers: Vec<String>,
@@ -164,6 +170,37 @@ pub struct DrainStatus {
     pub claims: Vec<ClaimStatus>,
     /// What ended the last drain, or the state after it; null until one was called off.
     pub called_off: Option<CalledOff>,
+    /// What else an operator should know, in sentences: sessions that lie on the disk of a hub that is gone.
+    pub notes: Vec<String>,
+}
+
+/// Why a drain moves nobody although somebody is left to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldKind {
+    /// Too few of the last stage are back.
+    Gate,
+    /// The first clients did not come back.
+    Canary,
+    /// One move after the other was refused.
+    Refusals,
+    /// No other hub takes sessions, or none has room.
+    NoSuccessor,
+}
+
+impl HeldKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gate, Self::Canary, Self::Refusals, Self::NoSuccessor];
+
+    /// The word that the API uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Canary => "canary",
+            Self::Refusals => "refusals",
+            Self::NoSuccessor => "no_successor",
+        }
+    }
 }
 
 /// How a drain ended.
@@ -324,7 +361,8 @@ pub struct DrainReport {
     pub successors: Vec<SuccessorReport>,
     /// What the trigger said of itself; null if nothing.
     pub trigger: Option<Trigger>,
-    /// Why it was called off, why somebody stayed or was forced, or how many the deadline cut; null otherwise.
+    /// Why it was called off, why somebody stayed or was forced, how many the deadline cut, or why sessions were parked
+    /// although other hubs are known; null otherwise.
     pub why: Option<String>,
     /// Who asked for it while it ran, in the order in which they came.
     #[serde(default)]
@@ -354,12 +392,15 @@ pub struct PlanShare {
     pub url: Option<String>,
     /// How many sessions.
     pub sessions: u64,
+    /// For how many it has room; null when it does not tell, which counts as enough.
+    #[serde(default)]
+    pub room: Option<u64>,
 }
 
-/// What happens when nobody takes sessions over.
+/// What happens when nobody takes sessions over, or not all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlanParks {
-    /// How many sessions would be parked in the data directory, all at once.
+    /// How many sessions would be parked in the data directory, all at once. The others move.
     pub sessions: u64,
     /// When, after the start.
     pub at_ms: u64,
@@ -374,7 +415,7 @@ pub struct PlanAnswer {
     pub sessions: u64,
     /// Stage by stage; a single one of no length when everybody would be parked.
     pub stages: Vec<PlanStage>,
-    /// Present when nobody takes sessions over as things are now: they would be parked, not moved.
+    /// Present when not everybody finds a place elsewhere as things are now: who does not would be parked.
     #[serde(default)]
     pub parks: Option<PlanParks>,
     /// From the start until the last session is expected to be gone.
@@ -385,10 +426,17 @@ pub struct PlanAnswer {
     pub push_reserve_ms: u64,
     /// Who would get how many.
     pub successors: Vec<PlanShare>,
-    /// Whether everything fits before the deadline, with the time kept for pushing.
+    /// Whether everything fits before the deadline, with the time kept for pushing, and everybody has room elsewhere
+    /// (or it is agreed that he is parked).
     pub fits: bool,
+    /// Whether a drain would be refused with 409 until somebody agrees to parking (`allow_park`).
+    #[serde(default)]
+    pub needs_consent: bool,
     /// What stands in the way, in sentences; empty when nothing does.
     pub blockers: Vec<String>,
+    /// What the plan takes for granted, in sentences: hubs that do not tell their room.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ mod ready;
 
 pub use claims::{AskedBy, CalledOff, ClaimLife, ClaimStatus};
 pub use drain::{
-    AppCounts, ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, MessageCounts, Phase, PlanAnswer, PlanParks,
-    PlanShare, PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport, UnroutableBy,
-    WaitingFor,
+    AppCounts, ClientCounts, DrainReport, DrainResult, DrainStatus, GapMs, HeldKind, MessageCounts, Phase, PlanAnswer,
+    PlanParks, PlanShare, PlanStage, ReportSessions, Returns, SessionCounts, StageReport, SuccessorReport,
+    UnroutableBy, WaitingFor,
 };
 pub use policy::{
     DEADLINE_MAX_MS, LANGUAGES_MAX, MAX_IN_FLIGHT_LIMIT, REASON_MAX_BYTES, STAGES_MAX, TEXT_MAX_BYTES,
@@ -77,8 +77,14 @@ pub struct HubInfo {
     pub sessions: u64,
     /// Open client connections.
     pub connections: u64,
+    /// For how many more sessions there is room.
+    #[serde(default)]
+    pub room: u64,
     /// Every hub it knows of and what that hub said last.
     pub peers: Vec<PeerInfo>,
+    /// Sessions on the disks of hubs that do not run; their clients wait for them.
+    #[serde(default)]
+    pub parked_elsewhere: Vec<ParkedElsewhere>,
     /// Limits in force, by name with the unit in it (`message_bytes`, `sessions`, …).
     pub limits: BTreeMap<String, u64>,
 }
@@ -102,9 +108,37 @@ pub struct PeerInfo {
     pub heard_ms: Option<u64>,
     /// Its version; null until it answered once.
     pub version: Option<String>,
+    /// For how many more sessions it has room; null until it answered once, and if it does not tell.
+    #[serde(default)]
+    pub room: Option<u64>,
     /// Why it cannot be talked with, in a sentence; null when its last answer could be taken.
     #[serde(default)]
     pub why: Option<String>,
+}
+
+/// Sessions that a hub parked before it ended, or fell silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedElsewhere {
+    /// Which hub.
+    pub hub: HubId,
+    /// Where it was asked last.
+    pub url: String,
+    /// How many, as it said last.
+    pub sessions: u64,
+    /// For how long it has not been heard.
+    pub gone_ms: u64,
+}
+
+impl std::fmt::Display for ParkedElsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { hub, sessions, gone_ms, .. } = self;
+        write!(
+            f,
+            "{sessions} sessions are parked in the data directory of hub {hub}, which has not been heard for {} s: \
+             their clients wait until a process comes back there",
+            gone_ms / 1_000
+        )
+    }
 }
 
 /// An error answer, `application/problem+json` (RFC 9457).

@@ -135,6 +135,10 @@ pub struct DrainRequest {
     /// Echoed in the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+    /// Whether sessions may be parked although other hubs are known: when none of them takes anybody, or their room
+    /// does not suffice. Without it such a drain is refused with 409.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_park: Option<bool>,
     /// What to do with who is left, apart from the policy; it holds for a drain that is joined too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
@@ -188,6 +192,9 @@ pub struct Policy {
     pub on_orphan: OnOrphan,
     /// After how long without a status call the trigger counts as gone.
     pub lease_ms: u64,
+    /// Whether sessions may be parked, as soon as that is due, although other hubs are known.
+    #[serde(default)]
+    pub allow_park: bool,
     /// Echoed in the report.
     pub trigger: Option<Trigger>,
 }
@@ -273,6 +280,7 @@ impl DrainRequest {
             reason: bounded_text("reason", self.reason.as_deref(), REASON_MAX_BYTES)?,
             on_orphan,
             lease_ms,
+            allow_park: self.allow_park.unwrap_or(false),
             trigger: self.trigger()?,
         })
     }

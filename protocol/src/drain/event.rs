@@ -3,6 +3,7 @@
 use crate::app::Finished;
 use crate::control::{DrainReport, HubState};
 use crate::id::{HubId, SessionId};
+use crate::position::Millis;
 use serde::{Deserialize, Serialize};
 
 /// What is known of a session when it joins the population.
@@ -34,8 +35,20 @@ pub struct Successor {
     /// How many sessions it holds, as it said last; none while it is silent. Shares level this out: equal shares
     /// for hubs of unequal load would leave a fleet as skewed as a rolling restart makes it.
     pub sessions: Option<u64>,
+    /// For how many more sessions it has room, as it said last; none if it does not tell, as a hub of an earlier
+    /// release: then it counts as having enough.
+    pub room: Option<Room>,
     /// How it admitted clients in its last seconds; none if nobody came.
     pub admission: Option<Admission>,
+}
+
+/// How many more sessions a hub can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Room {
+    /// So many.
+    pub places: u64,
+    /// When that was heard, on the drain's clock: whoever went there well before is counted in it.
+    pub told_at: Millis,
 }
 
 /// How a successor admitted clients in its last seconds, as it measured itself.

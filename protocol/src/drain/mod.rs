@@ -23,6 +23,7 @@ mod plan;
 mod reconcile;
 mod report;
 mod returns;
+mod room;
 mod roster;
 mod sessions;
 mod state;
@@ -32,9 +33,11 @@ mod steps;
 mod tests;
 
 pub use admission::AdmissionWindow;
-pub use event::{Action, Admission, Event, Facts, Resume, Successor};
+pub use event::{Action, Admission, Event, Facts, Resume, Room, Successor};
 pub use plan::{IDLE_AFTER_MS, Outlook, Plan, SAFE_RATE_PER_S, Stage};
 pub use reconcile::{Handed, Welcomed};
+pub use room::Consent;
+pub use status::Figures;
 
 use crate::control::{DrainResult, Phase, Policy, Returns};
 use crate::id::{DrainId, SessionId};

@@ -3,8 +3,10 @@
 use super::Drain;
 use super::event::Action;
 use super::pace::Flight;
+use super::peers::Pick;
 use super::plan::SAFE_RATE_PER_S;
 use super::roster::{Place, Queue, Seat};
+use super::sessions::AGAIN_AFTER_MS;
 use super::state::State;
 use crate::id::{HubId, SessionId};
 use crate::position::Millis;
@@ -78,7 +80,7 @@ impl Drain {
             return None;
         }
         self.find_head(now);
-        if !self.peers.any_eligible() {
+        if !self.peers.any_place(&self.roster) {
             return self.park_instead_of_push(now);
         }
         if self.roster.tally().in_flight >= self.in_flight_limit() {
@@ -104,13 +106,13 @@ impl Drain {
     /// When [`Drain::next_order`] may have something, as far as time decides.
     pub(super) fn next_order_at(&self) -> Option<Millis> {
         if let Some(probe_at) = self.state.probe_at() {
-            return (self.peers.any_eligible() && self.has_probe()).then_some(probe_at);
+            return (self.peers.any_place(&self.roster) && self.has_probe()).then_some(probe_at);
         }
         let moving = matches!(
             self.state,
             State::Releasing { .. } | State::Held { .. } | State::Settling { .. } | State::Drained { .. }
         );
-        if !moving || !self.peers.any_eligible() {
+        if !moving || !self.peers.any_place(&self.roster) {
             return None;
         }
         if self.roster.tally().in_flight >= self.in_flight_limit() {
@@ -211,7 +213,7 @@ impl Drain {
         seat.asked_at.get_or_insert(now);
         let avoid = seat.avoid.clone();
         self.leave_share(id);
-        let to = self.peers.pick_named(&avoid);
+        let to = self.peers.pick_named(&avoid, &self.roster);
         if let Some(seat) = self.roster.seat_mut(id) {
             seat.named = to.is_some();
         }
@@ -255,10 +257,11 @@ impl Drain {
         while let Some(id) = self.roster.first(Queue::Push) {
             let avoid = self.roster.get(id).map(|seat| seat.avoid.clone()).unwrap_or_default();
             self.leave_share(id);
-            if let Some(to) = self.peers.pick(&avoid) {
-                return Some(self.push(id, to, now));
+            match self.peers.pick(&avoid, &self.roster) {
+                Pick::Hub(to) => return Some(self.push(id, to, now)),
+                Pick::Full => self.no_room_for(id, now),
+                Pick::Nobody => self.refused_by_all(id, "every peer refused it".to_owned(), now),
             }
-            self.refused_by_all(id, "every peer refused it".to_owned(), now);
             if let Some(park) = self.next_park(now) {
                 return Some(park);
             }
@@ -274,7 +277,16 @@ impl Drain {
         Action::Push { id, to }
     }
 
-    /// No peer takes anybody: where parking is due, who waits for a push is parked.
+    /// There is room, but only at hubs that it is not to be sent to.
+    fn no_room_for(&mut self, id: SessionId, now: Millis) {
+        if self.state.parks() {
+            return self.roster.put(id, Place::ParkDue, None, now);
+        }
+        let why = "the hubs that may take it have no room".to_owned();
+        self.roster.put(id, Place::Retry { why }, Some(now.plus(AGAIN_AFTER_MS)), now);
+    }
+
+    /// No peer takes anybody, or none has room: where parking is due, who waits for a push is parked.
     fn park_instead_of_push(&mut self, now: Millis) -> Option<Action> {
         if !self.state.parks() {
             return None;
@@ -295,7 +307,7 @@ impl Drain {
     /// While held: one session, to see whether moves work again.
     fn probe(&mut self, now: Millis) -> Option<Action> {
         self.put_off_probe(now);
-        if !self.peers.any_eligible() {
+        if !self.peers.any_place(&self.roster) {
             return None;
         }
         if self.roster.tally().in_flight >= u64::from(self.plan.policy.max_in_flight) {

@@ -11,7 +11,8 @@
 //! from the first slot to the last: a ramp of rates would only raise the peak. What grows from
 //! stage to stage is how much is at stake before the next gate.
 
-use super::event::{Facts, Successor};
+use super::event::{Facts, Room, Successor};
+use super::room::{shares, total_room};
 use crate::control::{HubState, PlanAnswer, PlanParks, PlanShare, PlanStage, Policy};
 use crate::id::{HubId, SessionId};
 use std::fmt;
@@ -55,8 +56,13 @@ pub struct Plan {
     pub shares: Vec<PlanShare>,
     /// Whether there is anybody they could go to.
     pub outlook: Outlook,
+    /// Whether sessions may be parked before the time that is kept for it: no other hub is known, or it was asked
+    /// for (`allow_park`).
+    pub may_park: bool,
     /// What stands in the way, in sentences.
     pub blockers: Vec<String>,
+    /// What it takes for granted, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// What becomes of the sessions, as things are when the plan is made.
@@ -64,11 +70,13 @@ pub struct Plan {
 pub enum Outlook {
     /// They move, stage by stage.
     Moves,
-    /// Nobody takes them: all are parked at once, so long after the start.
+    /// Nobody takes them, or not all of them.
     Parks {
-        /// After the notice, and after the wait for a hub that may come back.
+        /// So many are parked.
+        sessions: u64,
+        /// So long after the start.
         at_ms: u64,
-        /// Why nobody does, in a sentence.
+        /// Why nobody takes them, in a sentence.
         why: String,
     },
 }
@@ -131,10 +139,12 @@ impl Plan {
             push_reserve_ms: push_reserve_ms(&policy, sessions),
             shares: shares(sessions, successors),
             outlook: outlook(&policy, sessions, successors),
+            may_park: may_park(&policy, successors),
             policy,
             order,
             detached,
             blockers: Vec::new(),
+            notes: notes(successors),
         };
         plan.blockers = plan.find_blockers(successors);
         plan
@@ -158,7 +168,8 @@ impl Plan {
     /// From the start until the last session is expected to be gone. Nobody there: at once.
     pub fn total_ms(&self) -> u64 {
         match self.outlook {
-            Outlook::Parks { at_ms, .. } => at_ms,
+            Outlook::Parks { at_ms, sessions, .. } if sessions == self.sessions() => at_ms,
+            Outlook::Parks { at_ms, .. } => at_ms.max(self.timetable_ms()),
             Outlook::Moves => self.timetable_ms(),
         }
     }
@@ -171,9 +182,15 @@ impl Plan {
         }
     }
 
+    /// Whether there is time and room for everybody. Who is parked because no other hub is known, or because that was
+    /// asked for, needs no room.
+    pub fn fits(&self) -> bool {
+        self.fits_in_time() && (self.may_park || self.outlook == Outlook::Moves)
+    }
+
     /// Whether the last slot leaves the time kept for pushing, and the settling ends in time. The timetable is judged
     /// also where nobody is there to move to: somebody may come.
-    pub fn fits(&self) -> bool {
+    fn fits_in_time(&self) -> bool {
         let timetable_ms = self.timetable_ms();
         let last_slot_ms = timetable_ms.saturating_sub(self.policy.settle_ms);
         last_slot_ms + self.push_reserve_ms <= self.policy.deadline_ms && timetable_ms <= self.policy.deadline_ms
@@ -185,16 +202,13 @@ impl Plan {
             |stage: &Stage| PlanStage { begin_ms: stage.begin_ms, span_ms: stage.span_ms, count: stage.count as u64 };
         let parks = match &self.outlook {
             Outlook::Moves => None,
-            Outlook::Parks { at_ms, why } => {
-                Some(PlanParks { sessions: self.sessions(), at_ms: *at_ms, why: why.clone() })
+            Outlook::Parks { sessions, at_ms, why } => {
+                Some(PlanParks { sessions: *sessions, at_ms: *at_ms, why: why.clone() })
             }
         };
         // The stages stay in the plan, for a hub that comes in time; what is told is what would happen.
-        let at_once = parks.as_ref().map(|parks: &PlanParks| PlanStage {
-            begin_ms: parks.at_ms,
-            span_ms: 0,
-            count: parks.sessions,
-        });
+        let everybody = parks.as_ref().filter(|parks: &&PlanParks| parks.sessions == self.sessions());
+        let at_once = everybody.map(|parks| PlanStage { begin_ms: parks.at_ms, span_ms: 0, count: parks.sessions });
         let stages = match at_once {
             Some(at_once) => vec![at_once],
             None => self.stages.iter().map(stage).collect(),
@@ -208,7 +222,9 @@ impl Plan {
             push_reserve_ms: self.push_reserve_ms,
             successors: self.shares.clone(),
             fits: self.fits(),
+            needs_consent: !self.may_park && self.outlook != Outlook::Moves,
             blockers: self.blockers.clone(),
+            notes: self.notes.clone(),
         }
     }
 
@@ -216,9 +232,9 @@ impl Plan {
         let eligible = successors.iter().filter(|peer| peer.eligible).count() as u64;
         let refuses = |peer: &&Successor| !peer.eligible;
         let mut blockers: Vec<String> =
-            successors.iter().filter(refuses).map(|peer| takes_nobody(peer.hub, peer.state)).collect();
-        if let Outlook::Parks { why, .. } = &self.outlook {
-            blockers.push(format!("{why}: {} sessions would be parked in the data directory", self.sessions()));
+            successors.iter().filter(refuses).map(|peer| takes_nobody(peer.hub, peer.state, peer.room)).collect();
+        if let Outlook::Parks { sessions, why, .. } = &self.outlook {
+            blockers.push(format!("{why}: {sessions} sessions would be parked in the data directory"));
         }
         let (window_ms, connected) = (self.policy.window_ms, self.order.len() as u64);
         let safe_per_s = eligible * SAFE_RATE_PER_S / 2;
@@ -229,7 +245,7 @@ impl Plan {
                  window_ms {needed_ms} would do"
             ));
         }
-        if !self.fits() {
+        if !self.fits_in_time() {
             blockers.push(format!(
                 "notice {} ms + window {window_ms} ms + settle {} ms with {} ms kept for pushing do not fit before the deadline of {} ms",
                 self.policy.notice_ms, self.policy.settle_ms, self.push_reserve_ms, self.policy.deadline_ms
@@ -240,14 +256,28 @@ impl Plan {
 }
 
 /// Why a hub that is known is no successor.
-pub(super) fn takes_nobody(hub: HubId, state: Option<HubState>) -> String {
-    match state {
-        None => format!("hub {hub} takes nobody: it is silent"),
-        Some(HubState::Serving) => {
+pub(super) fn takes_nobody(hub: HubId, state: Option<HubState>, room: Option<Room>) -> String {
+    match (state, room) {
+        (None, _) => format!("hub {hub} takes nobody: it is silent"),
+        (Some(HubState::Serving), Some(Room { places: 0, .. })) => {
+            format!("hub {hub} takes nobody: it has no room for another session")
+        }
+        (Some(HubState::Serving), _) => {
             format!("hub {hub} takes nobody: it serves, but has no room, does not answer, or speaks another version")
         }
-        Some(state) => format!("hub {hub} takes nobody: it is {}", state.as_str()),
+        (Some(state), _) => format!("hub {hub} takes nobody: it is {}", state.as_str()),
     }
+}
+
+/// Whether it is agreed that sessions are parked: there never was another hub, or it was asked for.
+fn may_park(policy: &Policy, successors: &[Successor]) -> bool {
+    policy.allow_park || successors.is_empty()
+}
+
+/// Hubs that take sessions and do not say how many.
+fn notes(successors: &[Successor]) -> Vec<String> {
+    let silent = successors.iter().filter(|peer| peer.eligible && peer.room.is_none());
+    silent.map(|peer| format!("hub {} does not tell its room: it counts as having enough", peer.hub)).collect()
 }
 
 /// Whether a hub that takes nobody now may do so soon: known, and not on its own way out.
@@ -255,21 +285,34 @@ pub(super) const fn is_hopeful(state: Option<HubState>) -> bool {
     matches!(state, None | Some(HubState::Serving))
 }
 
-/// As the drain itself decides when the notice has aged.
-fn outlook(policy: &Policy, sessions: u64, successors: &[Successor]) -> Outlook {
-    if sessions == 0 || successors.iter().any(|peer| peer.eligible) {
-        return Outlook::Moves;
-    }
-    let why = match successors.len() {
-        0 => "no other hub is known (--peer, --peers-file)".to_owned(),
-        1 => "the one other hub that is known takes nobody".to_owned(),
-        known => format!("none of the {known} other hubs takes anybody"),
-    };
-    let hopeful = successors.iter().any(|peer| is_hopeful(peer.state));
-    let wait_ms = if hopeful { policy.gate.wait_max_ms } else { 0 };
+/// As the drain itself decides when the notice has aged, and when the room is used up.
+pub(super) fn outlook(policy: &Policy, sessions: u64, successors: &[Successor]) -> Outlook {
     // Before the deadline everybody is parked whatever is hoped for.
     let latest_ms = policy.deadline_ms - push_reserve_ms(policy, sessions);
-    Outlook::Parks { at_ms: (policy.notice_ms + wait_ms).min(latest_ms), why }
+    let wait_ms = policy.gate.wait_max_ms;
+    let parks = |sessions: u64, from_ms: u64, why: String| {
+        let at_ms = if may_park(policy, successors) { from_ms.min(latest_ms) } else { latest_ms };
+        Outlook::Parks { sessions, at_ms, why }
+    };
+    let nobody = !successors.iter().any(|peer| peer.eligible);
+    match total_room(successors) {
+        _ if sessions == 0 => Outlook::Moves,
+        _ if nobody => {
+            let why = match successors.len() {
+                0 => "no other hub is known (--peer, --peers-file)".to_owned(),
+                1 => "the one other hub that is known takes nobody".to_owned(),
+                known => format!("none of the {known} other hubs takes anybody"),
+            };
+            let hopeful = successors.iter().any(|peer| is_hopeful(peer.state));
+            parks(sessions, policy.notice_ms + if hopeful { wait_ms } else { 0 }, why)
+        }
+        Some(room) if room < sessions => {
+            let why = format!("the other hubs have room for {room} of {sessions} sessions");
+            let used_up_ms = policy.notice_ms + spread(policy.window_ms, room as usize, sessions as usize);
+            parks(sessions - room, used_up_ms + wait_ms, why)
+        }
+        Some(_) | None => Outlook::Moves,
+    }
 }
 
 /// `span * place / places`, without overflow.
@@ -303,45 +346,15 @@ fn push_reserve_ms(policy: &Policy, sessions: u64) -> u64 {
     (sessions * 1_000 / rate_per_s).max(PUSH_RESERVE_MIN_MS).min(policy.deadline_ms / 4)
 }
 
-/// Each session goes to the hub that has the fewest by then, as the drain will do it: so the hubs end level, and
-/// those that hold more than the level get none. Of the last round the first hubs get one more.
-fn shares(sessions: u64, successors: &[Successor]) -> Vec<PlanShare> {
-    let mut eligible: Vec<&Successor> = successors.iter().filter(|peer| peer.eligible).collect();
-    let held_by = |peer: &Successor| u128::from(peer.sessions.unwrap_or(0));
-    eligible.sort_by_key(|peer| (held_by(peer), peer.hub));
-    // Those that take part: raising the lower ones to the next must not take more than there is.
-    let (mut taking, mut held) = (0, 0u128);
-    for peer in &eligible {
-        if held_by(peer) * taking as u128 - held > u128::from(sessions) {
-            break;
-        }
-        (taking, held) = (taking + 1, held + held_by(peer));
-    }
-    let hubs = (taking as u128).max(1);
-    let (level, over) = ((held + u128::from(sessions)) / hubs, (held + u128::from(sessions)) % hubs);
-    let mut taking: Vec<&Successor> = eligible.drain(..taking).collect();
-    taking.sort_by_key(|peer| peer.hub);
-    let mut shares: Vec<PlanShare> = Vec::with_capacity(successors.len());
-    for (i, peer) in taking.iter().enumerate() {
-        let share = level - held_by(peer) + u128::from((i as u128) < over);
-        shares.push(share_of(peer, share as u64));
-    }
-    shares.extend(eligible.iter().map(|peer| share_of(peer, 0)));
-    shares.sort_by_key(|share| share.hub);
-    shares
-}
-
-fn share_of(peer: &Successor, sessions: u64) -> PlanShare {
-    PlanShare { hub: peer.hub, url: peer.url.clone(), sessions }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ms: u64| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100);
         writeln!(f, "notice    {:>8}", seconds(0))?;
-        if let Outlook::Parks { at_ms, why } = &self.outlook {
-            writeln!(f, "park      {:>8}            {:>8} sessions   {why}", seconds(*at_ms), self.sessions())?;
-            return self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"));
+        if let Outlook::Parks { sessions, at_ms, why } = &self.outlook {
+            writeln!(f, "park      {:>8}            {sessions:>8} sessions   {why}", seconds(*at_ms))?;
+            if *sessions == self.sessions() {
+                return self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"));
+            }
         }
         for (i, stage) in self.stages.iter().enumerate() {
             write!(
@@ -377,6 +390,7 @@ impl fmt::Display for Plan {
         self.shares
             .iter()
             .try_for_each(|share| writeln!(f, "to        {} {:>8} sessions", share.hub, share.sessions))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "note      {note}"))?;
         self.blockers.iter().try_for_each(|blocker| writeln!(f, "blocker   {blocker}"))
     }
 }

@@ -10,6 +10,7 @@ fn successor(hub: u64) -> Successor {
         eligible: true,
         state: Some(HubState::Serving),
         sessions: Some(0),
+        room: Some(Room { places: u64::MAX, told_at: Millis(1) }),
         admission: None,
     }
 }
@@ -84,7 +85,7 @@ fn a_window_of_zero_is_unpaced() {
 #[test]
 fn a_hub_that_is_alone_is_told_that_it_will_park() {
     check(
-        r#"{"deadline_ms":60000}"#,
+        r#"{"deadline_ms":60000,"allow_park":true}"#,
         10,
         0,
         &[Successor { eligible: false, state: Some(HubState::WillDrain), ..successor(3) }],
@@ -105,9 +106,13 @@ fn a_plan_without_anybody_to_move_to_says_that_and_when_everybody_would_be_parke
     assert_eq!((alone.stages, alone.successors), (vec![at_once], vec![]));
 
     let silent = Successor { eligible: false, state: None, ..successor(3) };
-    let hoping = plan("{}", 7, 2, std::slice::from_ref(&silent)).answer();
-    let parks = hoping.parks.expect("everybody is parked");
+    let agreed = plan(r#"{"allow_park":true}"#, 7, 2, std::slice::from_ref(&silent)).answer();
+    let parks = agreed.parks.expect("everybody is parked");
     assert_eq!(parks.at_ms, 25_000, "the notice, and the wait for a hub that may come back");
+    let hoping = plan("{}", 7, 2, std::slice::from_ref(&silent)).answer();
+    let parks = hoping.parks.clone().expect("everybody is parked");
+    assert_eq!(parks.at_ms, 300_000 - hoping.push_reserve_ms, "unasked no sooner than it must be");
+    assert!(hoping.needs_consent && !hoping.fits, "{hoping:?}");
     assert_eq!(hoping.blockers[0], "hub 0000000000000003 takes nobody: it is silent");
 
     let with_one = plan("{}", 7, 2, &[silent, successor(4)]).answer();
@@ -120,8 +125,15 @@ fn a_drain_without_anybody_to_move_to_parks_everybody_at_the_moment_that_its_pla
     use crate::drain::{Action, Drain};
     let silent = Successor { eligible: false, state: None, ..successor(3) };
     let leaving = Successor { eligible: false, state: Some(HubState::Draining), ..successor(3) };
-    for successors in [vec![], vec![silent], vec![leaving]] {
-        let plan = plan("{}", 5, 2, &successors);
+    let agreed = r#"{"allow_park":true}"#;
+    for (json, successors) in [
+        ("{}", vec![]),
+        (agreed, vec![silent.clone()]),
+        (agreed, vec![leaving.clone()]),
+        ("{}", vec![silent]),
+        ("{}", vec![leaving]),
+    ] {
+        let plan = plan(json, 5, 2, &successors);
         let at_ms = plan.answer().parks.expect("everybody is parked").at_ms;
         let mut drain = Drain::start(crate::id::DrainId(1), plan, &successors, String::new(), Millis(0));
         let parks_at = |drain: &mut Drain, ms| {

@@ -82,6 +82,20 @@ impl Place {
         matches!(self, Self::Ordered { .. } | Self::Pushing { .. } | Self::Handing { .. } | Self::Committed { .. })
     }
 
+    /// The hub that it is on its way to. Who was given away is there already.
+    const fn toward(&self) -> Option<HubId> {
+        match self {
+            Self::Ordered { to } => *to,
+            Self::Pushing { to } | Self::Handing { to } => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// Whether it was given away, so that its new hub has a place for it.
+    pub(super) const fn is_given(&self) -> bool {
+        matches!(self, Self::Committed { .. } | Self::Doubtful { .. }) || self.has_outcome()
+    }
+
     /// Whether it is the session that keeps the drain waiting (and not the drain the session).
     const fn is_awaited(&self) -> bool {
         !matches!(self, Self::Waiting | Self::Late | Self::PushDue | Self::ParkDue) && !self.has_outcome()
@@ -179,6 +193,7 @@ pub(super) struct Roster {
     park: BTreeSet<(u64, SessionId)>,
     tickets: u64,
     tally: Tally,
+    toward: BTreeMap<HubId, u64>,
 }
 
 /// How many seats are where.
@@ -186,6 +201,8 @@ pub(super) struct Roster {
 pub(super) struct Tally {
     /// Moves that are ordered and not live.
     pub(super) in_flight: u64,
+    /// Of these, ordered to wherever the balancer leads.
+    pub(super) anywhere: u64,
     /// Of these, pushes.
     pub(super) pushing: u64,
     /// Being parked.
@@ -220,6 +237,11 @@ impl Roster {
         &self.tally
     }
 
+    /// On their way to each hub, and not there yet: each needs a place that the hub cannot have counted.
+    pub(super) fn toward(&self) -> &BTreeMap<HubId, u64> {
+        &self.toward
+    }
+
     /// Sessions without an outcome.
     pub(super) fn remaining(&self) -> u64 {
         self.seats.len() as u64 - self.tally.done
@@ -234,7 +256,7 @@ impl Roster {
         if self.seats.contains_key(&id) {
             return false;
         }
-        count(&mut self.tally, &seat, true);
+        self.count(&seat, true);
         self.seats.insert(id, seat);
         true
     }
@@ -243,7 +265,7 @@ impl Roster {
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Seat> {
         let seat = self.seats.remove(&id)?;
         self.unindex(id, &seat);
-        count(&mut self.tally, &seat, false);
+        self.count(&seat, false);
         Some(seat)
     }
 
@@ -251,13 +273,13 @@ impl Roster {
     pub(super) fn put(&mut self, id: SessionId, place: Place, wake_at: Option<Millis>, now: Millis) {
         let Some(mut seat) = self.seats.remove(&id) else { return };
         self.unindex(id, &seat);
-        count(&mut self.tally, &seat, false);
+        self.count(&seat, false);
         seat.place = place;
         seat.since = now;
         seat.wake_at = wake_at;
         seat.ticket = self.tickets;
         self.tickets += 1;
-        count(&mut self.tally, &seat, true);
+        self.count(&seat, true);
         if let Some(at) = wake_at {
             self.wakes.insert((at, id));
         }
@@ -277,6 +299,16 @@ impl Roster {
             self.wakes.remove(&(before, id));
         }
         self.wakes.insert((at, id));
+    }
+
+    fn count(&mut self, seat: &Seat, add: bool) {
+        count(&mut self.tally, seat, add);
+        let Some(to) = seat.place.toward() else { return };
+        let toward = self.toward.entry(to).or_default();
+        *toward = if add { *toward + 1 } else { *toward - 1 };
+        if *toward == 0 {
+            self.toward.remove(&to);
+        }
     }
 
     fn unindex(&mut self, id: SessionId, seat: &Seat) {
@@ -342,6 +374,7 @@ fn count(tally: &mut Tally, seat: &Seat, add: bool) {
     let unroutable = matches!(seat.place, Place::Unroutable { .. });
     let done = seat.place.has_outcome();
     bump(&mut tally.in_flight, seat.place.is_in_flight());
+    bump(&mut tally.anywhere, seat.place == Place::Ordered { to: None });
     bump(&mut tally.pushing, matches!(seat.place, Place::Pushing { .. }));
     bump(&mut tally.parking, seat.place == Place::Parking);
     bump(&mut tally.busy, seat.slot.is_some() && matches!(seat.place, Place::Busy { .. }));

@@ -2,6 +2,7 @@
 
 use super::event::{Action, Event, Facts, Resume};
 use super::orders::{COMMITTED_WAIT_MS, HANDOVER_WAIT_MS};
+use super::peers::Pick;
 use super::roster::{Origin, Place, Seat};
 use super::state::{State, Step};
 use super::{Drain, FAILURES_MAX, WHY_MAX_CHARS};
@@ -14,7 +15,7 @@ const DETACHED_GRACE_MS: u64 = 2_000;
 /// A refused session is tried again after this, times its failures.
 const RETRY_AFTER_MS: u64 = 1_000;
 /// A session that every peer refused is tried again after this, doubled each time …
-const AGAIN_AFTER_MS: u64 = 5_000;
+pub(super) const AGAIN_AFTER_MS: u64 = 5_000;
 /// … up to this.
 const AGAIN_AFTER_MAX_MS: u64 = 60_000;
 /// The same for a park just before the deadline.
@@ -197,9 +198,12 @@ impl Drain {
         let parks_only = self.parks_only();
         let Some(seat) = self.roster.seat_mut(id) else { return };
         seat.cut |= last && seat.connected;
-        let can_push = !parks_only && self.peers.pick(&seat.avoid).is_some();
-        let place = if can_push { Place::PushDue } else { Place::ParkDue };
-        self.roster.put(id, place, None, now);
+        let avoid = seat.avoid.clone();
+        // The place that is kept for it, if it was on its way, is free before one is looked for.
+        self.roster.put(id, Place::PushDue, None, now);
+        if parks_only || !matches!(self.peers.pick(&avoid, &self.roster), Pick::Hub(_)) {
+            self.roster.put(id, Place::ParkDue, None, now);
+        }
     }
 
     fn handover_began(&mut self, id: SessionId, to: HubId, now: Millis) {
@@ -226,17 +230,16 @@ impl Drain {
     }
 
     fn committed(&mut self, id: SessionId, to: HubId, now: Millis) {
-        let given_away = |seat: &Seat| {
-            matches!(seat.place, Place::Committed { .. } | Place::Doubtful { .. }) || seat.place.has_outcome()
-        };
-        if self.roster.get(id).is_some_and(|seat| !given_away(seat)) {
+        if self.roster.get(id).is_some_and(|seat| !seat.place.is_given()) {
+            self.peers.given(to, now);
             self.roster.put(id, Place::Committed { to }, Some(now.plus(COMMITTED_WAIT_MS)), now);
         }
     }
 
     fn live(&mut self, id: SessionId, to: HubId, had_connection: bool, resume: Option<Resume>, now: Millis) {
-        if self.roster.get(id).is_none() {
-            return;
+        let Some(seat) = self.roster.get(id) else { return };
+        if !seat.place.is_given() {
+            self.peers.given(to, now);
         }
         self.stage_moved(id, had_connection || resume.is_some());
         self.outcome(id, |ledger| ledger.moved += 1);
@@ -306,8 +309,9 @@ impl Drain {
             if let Some(to) = to.filter(|to| !seat.avoid.contains(to)) {
                 seat.avoid.push(to);
             }
-            match (to, self.peers.pick(&seat.avoid)) {
-                (Some(_), Some(_)) => self.roster.put(id, Place::PushDue, None, now),
+            let avoid = seat.avoid.clone();
+            match (to, self.peers.pick(&avoid, &self.roster)) {
+                (Some(_), Pick::Hub(_) | Pick::Full) => self.roster.put(id, Place::PushDue, None, now),
                 _ => self.refused_by_all(id, why.clone(), now),
             }
         }

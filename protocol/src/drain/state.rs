@@ -11,7 +11,8 @@ use crate::position::Millis;
 ///                      │     gate shut for a second, canary or    │  │ gate opens; or: a peer is   │   │ settle over: push stragglers
 ///                      │     ten in a row refused, no peer left   ▼  │ eligible and a move works   │   │ push time: push or park all
 ///                      │                                      Held(stage, why)                     │   │
-///                      └─no peer eligible (nor soon): park all─────────────────────────────────────┘   │
+///                      ├─no peer eligible (nor soon), and parking is agreed: park all────────────────┘   │
+///                      └─no peer eligible: Held(no successor), then as above, or parked at push time     │
 ///                                                                                                      │
 ///  just before the deadline, from any phase ─► Forcing: park all ─at the deadline at the latest─► Drained
 ///  nobody of the starting population left, at any moment ─► Drained at once (Settling while resumes are awaited)
@@ -46,7 +47,10 @@ pub(super) enum HeldWhy {
     Canary { why: String, probe_at: Millis },
     /// One move after the other is refused.
     Refusals { why: String, probe_at: Millis },
-    /// Nobody takes sessions any more. `park_at`: nobody did from the start, so this long is waited.
+    /// Nobody takes sessions when the notice has aged. `park_at`: it was agreed that they are parked then; without it
+    /// they are when the time kept for that begins.
+    NoPeerYet { park_at: Option<Millis> },
+    /// Nobody takes sessions any more, or nobody has room. `park_at` as above.
     NoPeer { park_at: Option<Millis>, probe_at: Millis },
 }
 
@@ -107,6 +111,14 @@ impl State {
         !matches!(self, Self::Serving { .. } | Self::Drained { .. })
     }
 
+    /// When everybody is parked because no peer takes them, if that was agreed.
+    pub(super) const fn park_at(&self) -> Option<Millis> {
+        match self {
+            Self::Held { why: HeldWhy::NoPeerYet { park_at } | HeldWhy::NoPeer { park_at, .. }, .. } => *park_at,
+            _ => None,
+        }
+    }
+
     /// Held so that nothing moves but a probe now and then.
     pub(super) const fn probe_at(&self) -> Option<Millis> {
         match self {
@@ -115,6 +127,7 @@ impl State {
                     HeldWhy::Canary { probe_at, .. } | HeldWhy::Refusals { probe_at, .. } | HeldWhy::NoPeer { probe_at, .. },
                 ..
             } => Some(*probe_at),
+            Self::Held { why: HeldWhy::NoPeerYet { .. }, .. } => Some(Millis(u64::MAX)),
             _ => None,
         }
     }

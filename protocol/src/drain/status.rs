@@ -4,11 +4,26 @@ use super::Drain;
 use super::returns::Cause;
 use super::roster::Place;
 use super::state::{HeldWhy, State, Step};
-use crate::control::{DrainReport, DrainResult, DrainStatus, Phase, WaitingFor};
+use crate::control::{DrainReport, DrainResult, DrainStatus, HeldKind, Phase, SessionCounts, WaitingFor};
 use crate::position::Millis;
 
 /// So many of those that the drain waits for are named.
 const WAITING_FOR_MAX: usize = 10;
+
+/// The numbers of a drain at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The account.
+    pub sessions: SessionCounts,
+    /// Connections closed at the deadline against their will whose sessions were kept.
+    pub cut: u64,
+    /// Sessions whose clients keep coming back here.
+    pub unroutable: u64,
+    /// Moves that are ordered and not yet live.
+    pub in_flight: u64,
+    /// Why moving is suspended.
+    pub held: Option<HeldKind>,
+}
 
 impl Drain {
     /// Where it stands. Costs the same for ten sessions and for a million.
@@ -33,12 +48,14 @@ impl Drain {
             rate_per_s: moving.then(|| self.ledger.rate.per_s(self.began.plus(self.plan.policy.notice_ms), now)),
             eta_ms: self.eta_ms(now),
             waiting_for: self.waiting_for(now),
-            successors: self.peers.report(),
+            successors: self.peers.report(&self.roster),
             joined: None,
+            held: self.held(),
             why: self.why(),
             blockers: if running { self.peers.blockers() } else { Vec::new() },
             claims: Vec::new(),
             called_off: None,
+            notes: Vec::new(),
         }
     }
 
@@ -64,7 +81,7 @@ impl Drain {
             messages: self.ledger.report_messages(),
             gap_ms: self.ledger.gaps.summary(),
             stages: self.ledger.stages.iter().map(|stage| stage.report).collect(),
-            successors: self.peers.report(),
+            successors: self.peers.report(&self.roster),
             trigger: self.plan.policy.trigger.clone(),
             why,
             asked_by: Vec::new(),
@@ -111,9 +128,27 @@ impl Drain {
             .collect()
     }
 
-    /// Why moving is suspended.
+    /// Why moving is suspended, in a word.
+    pub fn held(&self) -> Option<HeldKind> {
+        match &self.state {
+            State::Held { why, .. } => Some(match why {
+                HeldWhy::Gate => HeldKind::Gate,
+                HeldWhy::Canary { .. } => HeldKind::Canary,
+                HeldWhy::Refusals { .. } => HeldKind::Refusals,
+                HeldWhy::NoPeerYet { .. } | HeldWhy::NoPeer { .. } => HeldKind::NoSuccessor,
+            }),
+            State::Settling { step: Step::Waiting { .. } | Step::Pushing, .. } => {
+                (!self.peers.any_eligible()).then_some(HeldKind::NoSuccessor)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same in a sentence.
     fn why(&self) -> Option<String> {
-        let State::Held { why, stage, .. } = &self.state else { return None };
+        let State::Held { why, stage, .. } = &self.state else {
+            return self.held().map(|_| self.no_successor());
+        };
         Some(match why {
             HeldWhy::Gate => {
                 let (count, percent) = (&self.ledger.stages[*stage], self.plan.policy.gate.back_min_percent);
@@ -126,8 +161,29 @@ impl Drain {
             }
             HeldWhy::Canary { why, .. } => format!("canary: {why}"),
             HeldWhy::Refusals { why, .. } => why.clone(),
-            HeldWhy::NoPeer { .. } => "no peer is eligible".to_owned(),
+            HeldWhy::NoPeerYet { .. } | HeldWhy::NoPeer { .. } => self.no_successor(),
         })
+    }
+
+    fn no_successor(&self) -> String {
+        let what = if self.peers.any_known() { "no other hub takes sessions now" } else { "no other hub is known" };
+        let when = match self.state.park_at() {
+            Some(_) => "they are parked soon",
+            None => "they are parked in time before the deadline",
+        };
+        format!("no successor: {what}; if none comes {when}")
+    }
+
+    /// What of the status changes all the time and costs nothing to tell.
+    pub fn figures(&self) -> Figures {
+        let tally = self.roster.tally();
+        Figures {
+            sessions: self.ledger.counts(self.roster.remaining()),
+            cut: self.ledger.cut,
+            unroutable: tally.unroutable,
+            in_flight: tally.in_flight,
+            held: self.held(),
+        }
     }
 }
 

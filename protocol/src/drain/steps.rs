@@ -44,7 +44,7 @@ impl Drain {
             State::Held { why: HeldWhy::Gate, out_at: Some(out_at), stage, .. } => {
                 return self.judge_gate(*stage, *out_at, now);
             }
-            State::Held { why: HeldWhy::NoPeer { park_at: Some(at), .. }, .. } if now >= *at => self.park_all(now),
+            state if state.park_at().is_some_and(|at| now >= at) => self.park_all(now),
             State::Settling { step: Step::Waiting { until }, .. } if now >= *until => self.settle_over(now),
             State::Settling { step: Step::Resumes { until, .. }, .. } if now >= *until => self.conclude(now),
             State::Drained { retry_at, .. } if now >= *retry_at => self.hand_on(now),
@@ -104,7 +104,7 @@ impl Drain {
                 Some(gate_ends(*out_at).min(out_at.plus(GATE_SHOWS_AFTER_MS)))
             }
             State::Held { why: HeldWhy::Gate, out_at: Some(out_at), .. } => Some(gate_ends(*out_at)),
-            State::Held { why: HeldWhy::NoPeer { park_at, .. }, .. } => *park_at,
+            State::Held { why: HeldWhy::NoPeerYet { .. } | HeldWhy::NoPeer { .. }, .. } => self.state.park_at(),
             State::Settling { step: Step::Waiting { until } | Step::Resumes { until, .. }, .. } => Some(*until),
             State::Drained { retry_at, .. } => (self.roster.remaining() > 0).then_some(*retry_at),
             _ => None,
@@ -116,11 +116,10 @@ impl Drain {
     /// unless he did.
     fn begin_release(&mut self, now: Millis) {
         if !self.peers.any_eligible() {
-            if !self.peers.any_hopeful() {
+            if self.plan.may_park && !self.peers.any_hopeful() {
                 return self.park_all(now);
             }
-            let park_at = Some(now.plus(self.plan.policy.gate.wait_max_ms));
-            let why = HeldWhy::NoPeer { park_at, probe_at: Millis(u64::MAX) };
+            let why = HeldWhy::NoPeerYet { park_at: self.agreed_park_at(now) };
             return self.enter(State::Held { since: now, stage: 0, out_at: None, why });
         }
         let is_ready = |id: &SessionId| self.roster.get(*id).is_some_and(|seat| seat.dialogue.ready);
@@ -200,9 +199,9 @@ impl Drain {
     pub(super) fn move_worked(&mut self, had_connection: bool, now: Millis) {
         let State::Held { why, .. } = &self.state else { return };
         let ends = match why {
-            HeldWhy::Gate | HeldWhy::NoPeer { park_at: Some(_), .. } => false,
+            HeldWhy::Gate | HeldWhy::NoPeerYet { .. } => false,
             HeldWhy::Canary { .. } => had_connection,
-            HeldWhy::Refusals { .. } | HeldWhy::NoPeer { park_at: None, .. } => self.peers.any_eligible(),
+            HeldWhy::Refusals { .. } | HeldWhy::NoPeer { .. } => self.peers.any_eligible(),
         };
         if ends {
             self.go_on(now);
@@ -229,16 +228,27 @@ impl Drain {
         let after = self.peers.any_eligible();
         self.seq += u64::from(before != after);
         if !after {
-            return self.hold(|probe_at| HeldWhy::NoPeer { park_at: None, probe_at }, now);
-        }
-        if let State::Held { why: HeldWhy::NoPeer { park_at, probe_at }, .. } = &mut self.state {
-            match park_at {
-                Some(_) => self.begin_release(now),
-                // As soon as the pace allows: a peer that comes and goes must not speed the drain up.
-                None if !before => *probe_at = (*probe_at).min(now.max(self.pacer.ready_at())),
-                None => {}
+            let park_at = self.agreed_park_at(now);
+            if self.plan.may_park && matches!(self.state, State::Settling { step: Step::Pushing, .. }) {
+                return self.park_all(now);
             }
+            return self.hold(|probe_at| HeldWhy::NoPeer { park_at, probe_at }, now);
         }
+        match &mut self.state {
+            State::Held { why: HeldWhy::NoPeerYet { .. }, .. } => self.begin_release(now),
+            State::Held { why: HeldWhy::NoPeer { park_at, probe_at }, .. } if !before => {
+                // As soon as the pace allows: a peer that comes and goes must not speed the drain up.
+                *probe_at = (*probe_at).min(now.max(self.pacer.ready_at()));
+                *park_at = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// When everybody is parked if no peer comes back, as far as that was agreed. Without a word of it they wait for a
+    /// peer until the time kept before the deadline.
+    fn agreed_park_at(&self, now: Millis) -> Option<Millis> {
+        self.plan.may_park.then(|| now.plus(self.plan.policy.gate.wait_max_ms))
     }
 
     /// There is nobody to hand over to, nor will be soon.
@@ -266,6 +276,9 @@ impl Drain {
         }
         for id in self.ids(|seat| seat.origin == Origin::Start && matches!(seat.place, Place::Stuck { .. })) {
             self.roster.put(id, Place::ParkDue, None, now);
+        }
+        if self.plan.may_park && !self.peers.any_eligible() {
+            self.park_all(now);
         }
     }
 
@@ -353,9 +366,18 @@ impl Drain {
             (0, _) => DrainResult::Unroutable,
             _ => DrainResult::Forced,
         };
-        let why =
-            [at_deadline, self.why_unroutable()].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+        let why = [at_deadline, self.why_unroutable(), self.why_parked()]
+            .into_iter()
+            .flatten()
+            .reduce(|one, other| format!("{one}; {other}"));
         self.finish(result, why, self.drained(now), now);
+    }
+
+    /// Nobody is parked in silence where other hubs are known.
+    fn why_parked(&self) -> Option<String> {
+        let parked = self.ledger.parked;
+        (parked > 0 && self.peers.any_known())
+            .then(|| format!("{parked} sessions were parked: no other hub took them, or none had room"))
     }
 
     fn drained(&self, now: Millis) -> State {

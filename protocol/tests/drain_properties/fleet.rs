@@ -4,7 +4,7 @@ use crate::scenario::{HUBS, Habit, Peer, Scenario, Turn};
 use crate::watch::Watch;
 use std::collections::BTreeMap;
 use tidegate_protocol::control::{HubState, Phase};
-use tidegate_protocol::drain::{Action, Admission, Drain, Event, Facts, Plan, Resume, Successor};
+use tidegate_protocol::drain::{Action, Admission, Drain, Event, Facts, Plan, Resume, Room, Successor};
 use tidegate_protocol::id::{DrainId, HubId, SessionId};
 use tidegate_protocol::position::Millis;
 
@@ -14,7 +14,7 @@ pub(crate) fn id(n: u64) -> SessionId {
     SessionId(u128::from(n) + 1)
 }
 
-pub(crate) fn successors(peers: &[Peer; HUBS as usize]) -> Vec<Successor> {
+pub(crate) fn successors(peers: &[Peer; HUBS as usize], now: Millis) -> Vec<Successor> {
     let there = peers.iter().zip(1u64..).filter(|(peer, _)| peer.there);
     there
         .map(|(peer, hub)| Successor {
@@ -23,6 +23,7 @@ pub(crate) fn successors(peers: &[Peer; HUBS as usize]) -> Vec<Successor> {
             eligible: peer.eligible,
             state: Some(if peer.eligible { HubState::Serving } else { HubState::Draining }),
             sessions: Some(peer.sessions),
+            room: peer.room.map(|places| Room { places, told_at: now }),
             admission: Some(Admission {
                 second: peer.second,
                 welcomed: 20,
@@ -49,7 +50,7 @@ impl Fleet {
         let policy = scenario.request.resolve().expect("the scenario keeps to what a policy may be");
         let population: Vec<(SessionId, Facts)> =
             scenario.population.iter().zip(0..).map(|(facts, n)| (id(n), *facts)).collect();
-        let peers = successors(&scenario.peers);
+        let peers = successors(&scenario.peers, BEGAN);
         let plan = Plan::new(policy, population.iter().copied(), &peers, 11);
         let watch = Watch::new(&plan, &population, &peers);
         let drain = Drain::start(DrainId(1), plan, &peers, "2026-11-27T00:00:00Z".to_owned(), BEGAN);
@@ -170,7 +171,7 @@ impl Fleet {
                 Turn::Lost(n) => self.tell(Event::ConnectionLost { id: id(n) }),
                 Turn::Back(n) => self.tell(Event::ConnectionBack { id: id(n) }),
                 Turn::Leaves(n) => self.tell(Event::Left { id: id(n) }),
-                Turn::Peers(peers) => self.tell(Event::PeersChanged(successors(&peers))),
+                Turn::Peers(peers) => self.tell(Event::PeersChanged(successors(&peers, self.now))),
                 Turn::Asked => drop(self.drain.status(self.now)),
                 Turn::TriggerEnds => self.tell(Event::TriggerEnded),
                 Turn::PushTheRest => self.tell(Event::PushAndParkRest),

@@ -17,6 +17,7 @@ fn hub(n: u64, sessions: u64) -> Successor {
         eligible: true,
         state: Some(HubState::Serving),
         sessions: Some(sessions),
+        room: None,
         admission: None,
     }
 }

@@ -32,6 +32,7 @@ pub(crate) struct Peer {
     pub(crate) eligible: bool,
     pub(crate) named: bool,
     pub(crate) sessions: u64,
+    pub(crate) room: Option<u64>,
     pub(crate) second: u64,
     pub(crate) p99_ms: u64,
     pub(crate) refused: u64,
@@ -77,12 +78,14 @@ fn habit() -> impl Strategy<Value = Habit> {
 
 pub(crate) fn peer() -> impl Strategy<Value = Peer> {
     let numbers = (0u64..60, 0u64..5, 0u64..900, prop_oneof![6 => Just(0u64), 1 => 1u64..3]);
-    (prop::bool::weighted(0.8), prop::bool::weighted(0.8), any::<bool>(), numbers).prop_map(
-        |(there, eligible, named, (sessions, second, p99_ms, refused))| Peer {
+    let room = prop_oneof![2 => Just(None), 1 => (0u64..30).prop_map(Some)];
+    (prop::bool::weighted(0.8), prop::bool::weighted(0.8), any::<bool>(), numbers, room).prop_map(
+        |(there, eligible, named, (sessions, second, p99_ms, refused), room)| Peer {
             there,
             eligible,
             named,
             sessions,
+            room,
             second,
             p99_ms,
             refused,
@@ -134,19 +137,22 @@ pub(crate) fn request() -> impl Strategy<Value = DrainRequest> {
     let gate = (0u64..=100, 0u64..6_000)
         .prop_map(|(percent, wait_ms)| GateRequest { back_min_percent: Some(percent), wait_max_ms: Some(wait_ms) });
     let on_gate = prop_oneof![3 => Just(None), 1 => Just(Some(OnGate::Recall)), 1 => Just(Some(OnGate::Continue))];
-    (spans, 1u64..30, stages(), (prop::option::of(gate), on_gate), prop::bool::weighted(0.1)).prop_map(
-        |((notice_ms, window_ms, settle_ms, more_ms), max_in_flight, stages, (gate, on_gate), recall)| DrainRequest {
-            notice_ms: Some(notice_ms),
-            window_ms: Some(window_ms),
-            settle_ms: Some(settle_ms),
-            deadline_ms: Some((notice_ms + window_ms + settle_ms + more_ms).max(1)),
-            max_in_flight: Some(max_in_flight),
-            stages,
-            gate,
-            on_gate,
-            on_orphan: recall.then_some(OnOrphan::Recall),
-            lease_ms: recall.then_some(8_000),
-            ..DrainRequest::default()
+    (spans, 1u64..30, stages(), (prop::option::of(gate), on_gate), prop::bool::weighted(0.1), any::<bool>()).prop_map(
+        |((notice_ms, window_ms, settle_ms, more_ms), max_in_flight, stages, (gate, on_gate), recall, park)| {
+            DrainRequest {
+                notice_ms: Some(notice_ms),
+                window_ms: Some(window_ms),
+                settle_ms: Some(settle_ms),
+                deadline_ms: Some((notice_ms + window_ms + settle_ms + more_ms).max(1)),
+                max_in_flight: Some(max_in_flight),
+                stages,
+                gate,
+                on_gate,
+                allow_park: park.then_some(true),
+                on_orphan: recall.then_some(OnOrphan::Recall),
+                lease_ms: recall.then_some(8_000),
+                ..DrainRequest::default()
+            }
         },
     )
 }

@@ -3,7 +3,7 @@
 use crate::fleet::BEGAN;
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_protocol::control::{DrainReport, DrainStatus, Phase, SessionCounts};
-use tidegate_protocol::drain::{Action, Drain, Event, Facts, Plan, Successor};
+use tidegate_protocol::drain::{Action, Drain, Event, Facts, Plan, Room, Successor};
 use tidegate_protocol::id::{HubId, SessionId};
 use tidegate_protocol::position::Millis;
 
@@ -38,6 +38,9 @@ pub(crate) struct Watch {
     /// Moved with a connection, and not yet seen by the successor.
     awaited: BTreeSet<SessionId>,
     eligible: BTreeSet<HubId>,
+    /// What each hub told of its room, and how many were given to it since.
+    room: BTreeMap<HubId, (Option<Room>, u64)>,
+    may_park: bool,
     rest: bool,
     seq: u64,
     moves: Vec<Millis>,
@@ -62,6 +65,8 @@ impl Watch {
             counts: SessionCounts { at_start: population.len() as u64, ..SessionCounts::default() },
             awaited: BTreeSet::new(),
             eligible: BTreeSet::new(),
+            room: BTreeMap::new(),
+            may_park: plan.may_park,
             rest: false,
             seq: 0,
             moves: Vec::new(),
@@ -75,6 +80,25 @@ impl Watch {
 
     fn peers(&mut self, peers: &[Successor]) {
         self.eligible = peers.iter().filter(|peer| peer.eligible).map(|peer| peer.hub).collect();
+        for peer in peers {
+            let (room, given) = self.room.entry(peer.hub).or_default();
+            if room.map(|room| room.told_at) != peer.room.map(|room| room.told_at) {
+                *given = 0;
+            }
+            *room = peer.room;
+        }
+    }
+
+    /// Whether a hub has room for one more, as far as it told.
+    fn has_room(&self, hub: HubId) -> bool {
+        let (room, given) = self.room.get(&hub).copied().unwrap_or_default();
+        room.is_none_or(|room| given < room.places)
+    }
+
+    fn is_given(&mut self, id: SessionId, to: HubId) {
+        if self.guests.get(&id).is_some_and(|guest| !guest.committed) {
+            self.room.entry(to).or_default().1 += 1;
+        }
     }
 
     pub(crate) fn is_connected(&self, id: SessionId) -> bool {
@@ -107,8 +131,12 @@ impl Watch {
                 }
             }
             Event::Ready { id } => _ = self.guests.get_mut(id).map(|guest| guest.promised = None),
-            Event::Committed { id, .. } => _ = self.guests.get_mut(id).map(|guest| guest.committed = true),
-            Event::Live { id, had_connection, resume, .. } => {
+            Event::Committed { id, to, .. } => {
+                self.is_given(*id, *to);
+                _ = self.guests.get_mut(id).map(|guest| guest.committed = true);
+            }
+            Event::Live { id, to, had_connection, resume } => {
+                self.is_given(*id, *to);
                 let moved = self.leaves(*id, |counts| counts.moved += 1);
                 if moved && *had_connection && resume.is_none() {
                     self.awaited.insert(*id);
@@ -141,6 +169,7 @@ impl Watch {
             }
             Action::Move { id, to } => {
                 assert!(to.is_none_or(|to| self.eligible.contains(&to)), "{action:?} to a hub that takes nobody");
+                assert!(to.is_none_or(|to| self.has_room(to)), "{action:?} to a hub without room");
                 self.may_go(*id, true, now);
                 // While held, one session is tried every five seconds, whatever the pace of the plan.
                 let is_probe = before.phase == Phase::Held && before.since_ms >= Some(PROBE_EVERY_MS);
@@ -150,6 +179,7 @@ impl Watch {
             }
             Action::Push { id, to } => {
                 assert!(self.eligible.contains(to), "{action:?} to a hub that takes nobody");
+                assert!(self.has_room(*to), "{action:?} to a hub without room");
                 self.may_go(*id, false, now);
             }
             Action::Force { id, .. } => {
@@ -162,7 +192,11 @@ impl Watch {
                 assert!(self.report.is_none(), "one report per drain");
                 self.report = Some((**report).clone());
             }
-            Action::Park { .. } | Action::ServeAgain => {}
+            Action::Park { id, .. } => {
+                let due = self.may_park || self.rest || now >= self.push_at;
+                assert!(due, "{id} is parked at {now:?}, before it is time, and nobody agreed");
+            }
+            Action::ServeAgain => {}
         }
     }
 

@@ -25,6 +25,8 @@ struct Scenario {
     connected: u64,
     detached: u64,
     peers: u64,
+    /// For how many sessions each of them has room; none: they do not tell.
+    room: Option<u64>,
     policy: &'static str,
     trouble: Trouble,
     /// A rule to drop.
@@ -40,6 +42,10 @@ pub enum Mutant {
     CountsTwice,
     /// Rule 8: a session that was given away counts as moved before it is live.
     MovedBeforeLive,
+    /// Rule 23: what the peers tell of their room is not heard.
+    ForgetsRoom,
+    /// Rule 23: parking counts as agreed.
+    ParksUnasked,
 }
 
 impl Model for Scenario {
@@ -47,7 +53,7 @@ impl Model for Scenario {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.policy, self.connected, self.detached, self.peers, self.trouble, self.mutant)]
+        vec![World::new(self.policy, self.connected, self.detached, (self.peers, self.room), self.trouble, self.mutant)]
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
@@ -104,11 +110,14 @@ fn prove(scenario: Scenario) {
 const POLICY: &str = r#"{"notice_ms":1000,"window_ms":2000,"settle_ms":2000,"deadline_ms":12000,"stages":[100]}"#;
 const STAGES: &str = r#"{"notice_ms":1000,"window_ms":2000,"settle_ms":2000,"deadline_ms":12000,"stages":[50,50],"max_in_flight":1,"gate":{"back_min_percent":100,"wait_max_ms":2000}}"#;
 
+const MAY_PARK: &str = r#"{"notice_ms":1000,"window_ms":2000,"settle_ms":2000,"deadline_ms":12000,"stages":[100],"gate":{"wait_max_ms":2000},"allow_park":true}"#;
+
 const QUIET: Scenario = Scenario {
     name: "quiet",
     connected: 2,
     detached: 0,
     peers: 1,
+    room: None,
     policy: POLICY,
     trouble: Trouble::NONE,
     mutant: None,
@@ -194,6 +203,38 @@ fn a_drain_that_is_told_to_push_and_park_the_rest_at_any_moment_ends_with_a_repo
 fn three_sessions_and_two_peers_end_with_a_report() {
     let trouble = Trouble { refusals: 1, ..Trouble::NONE };
     prove(Scenario { name: "three sessions", connected: 2, detached: 1, peers: 2, trouble, ..QUIET });
+}
+
+#[test]
+fn a_drain_into_too_little_room_sends_nobody_who_has_no_place_and_parks_the_others_in_time() {
+    let trouble = Trouble { refusals: 1, ..Trouble::NONE };
+    prove(Scenario { name: "little room", connected: 2, detached: 1, room: Some(1), trouble, ..QUIET });
+}
+
+#[test]
+fn a_drain_into_too_little_room_whose_peer_vanishes_ends_with_a_report() {
+    let trouble = Trouble { vanishes: 1, returns: 1, rests: 1, ..Trouble::NONE };
+    prove(Scenario { name: "little room, vanishing", room: Some(1), trouble, ..QUIET });
+}
+
+#[test]
+fn a_drain_that_may_park_ends_with_a_report_when_its_peer_vanishes_or_is_full() {
+    let trouble = Trouble { vanishes: 1, returns: 1, disk: 1, ..Trouble::NONE };
+    prove(Scenario { name: "may park", room: Some(1), policy: MAY_PARK, trouble, ..QUIET });
+}
+
+#[test]
+fn a_machine_that_does_not_hear_of_room_is_caught() {
+    let mutant = Some(Mutant::ForgetsRoom);
+    let (broken, _) = search(Scenario { name: "mutant: forgets room", room: Some(1), mutant, ..QUIET });
+    assert_eq!(broken, Some("the machine keeps to its own bounds"));
+}
+
+#[test]
+fn a_machine_that_parks_unasked_is_caught() {
+    let (trouble, mutant) = (Trouble { vanishes: 1, ..Trouble::NONE }, Some(Mutant::ParksUnasked));
+    let (broken, _) = search(Scenario { name: "mutant: parks unasked", trouble, mutant, ..QUIET });
+    assert_eq!(broken, Some("the machine keeps to its own bounds"));
 }
 
 #[test]

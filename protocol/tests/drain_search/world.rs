@@ -4,7 +4,7 @@
 use crate::Mutant;
 use std::collections::BTreeMap;
 use tidegate_protocol::control::{DrainRequest, DrainStatus, HubState, Phase};
-use tidegate_protocol::drain::{Action, Drain, Event, Facts, Plan, Resume, Successor};
+use tidegate_protocol::drain::{Action, Drain, Event, Facts, Plan, Resume, Room, Successor};
 use tidegate_protocol::id::{DrainId, HubId, SessionId};
 use tidegate_protocol::position::Millis;
 
@@ -125,24 +125,35 @@ pub struct World {
     pub trouble: Trouble,
     sessions: BTreeMap<SessionId, (Truth, bool)>,
     peers: u64,
+    /// For how many sessions each peer has room, and how many were sent there.
+    room: Option<u64>,
+    /// When parking begins without a word of consent.
+    park_from: Millis,
+    rest: bool,
     pub reports: u8,
     pub fault: Option<&'static str>,
     mutant: Option<u8>,
 }
 
-fn peer(hub: u64) -> Successor {
+/// The one word of the peers about their room: they never say another.
+fn told(room: Option<u64>) -> Option<Room> {
+    room.map(|places| Room { places, told_at: Millis(1) })
+}
+
+fn peer(hub: u64, room: Option<u64>) -> Successor {
     Successor {
         hub: HubId(hub),
         url: None,
         eligible: true,
         state: Some(HubState::Serving),
         sessions: Some(0),
+        room: told(room),
         admission: None,
     }
 }
 
-fn peers(count: u64) -> Vec<Successor> {
-    (1..=count).map(peer).collect()
+fn peers(count: u64, room: Option<u64>) -> Vec<Successor> {
+    (1..=count).map(|hub| peer(hub, room)).collect()
 }
 
 impl World {
@@ -150,20 +161,40 @@ impl World {
         policy: &str,
         connected: u64,
         detached: u64,
-        hubs: u64,
+        hubs: (u64, Option<u64>),
         trouble: Trouble,
         mutant: Option<Mutant>,
     ) -> Self {
-        let request: DrainRequest = serde_json::from_str(policy).expect("a policy of these tests is JSON");
+        let (hubs, room) = hubs;
+        let mut request: DrainRequest = serde_json::from_str(policy).expect("a policy of these tests is JSON");
+        let agreed = hubs == 0 || request.allow_park == Some(true);
+        if mutant == Some(Mutant::ParksUnasked) {
+            request.allow_park = Some(true);
+        }
+        let told = if mutant == Some(Mutant::ForgetsRoom) { None } else { room };
         let policy = request.resolve().expect("and possible");
         let id = |n: u64| SessionId(u128::from(n) + 1);
         let facts = |n: u64| Facts { connected: n < connected, ..Facts::default() };
         let population: Vec<_> = (0..connected + detached).map(|n| (id(n), facts(n))).collect();
-        let plan = Plan::new(policy, population.iter().copied(), &peers(hubs), 7);
-        let drain = Drain::start(DrainId(1), plan, &peers(hubs), "2026-11-27T00:00:00Z".to_owned(), START);
+        let plan = Plan::new(policy, population.iter().copied(), &peers(hubs, told), 7);
+        let kept_ms = plan.policy.deadline_ms - plan.push_reserve_ms;
+        let park_from = if agreed { START } else { START.plus(kept_ms) };
+        let drain = Drain::start(DrainId(1), plan, &peers(hubs, told), "2026-11-27T00:00:00Z".to_owned(), START);
         let sessions = population.iter().map(|(id, facts)| (*id, (Truth::Here, facts.connected))).collect();
         let mutant = mutant.map(|mutant| mutant as u8);
-        let mut world = Self { drain, now: START, trouble, sessions, peers: hubs, reports: 0, fault: None, mutant };
+        let mut world = Self {
+            drain,
+            now: START,
+            trouble,
+            sessions,
+            peers: hubs,
+            room,
+            park_from,
+            rest: false,
+            reports: 0,
+            fault: None,
+            mutant,
+        };
         world.act();
         world
     }
@@ -330,7 +361,8 @@ impl World {
             Step::Return => {
                 self.trouble.returns -= 1;
                 self.peers = 1;
-                self.tell(Event::PeersChanged(peers(1)));
+                let told = if self.is(Mutant::ForgetsRoom) { None } else { self.room };
+                self.tell(Event::PeersChanged(peers(1, told)));
             }
             Step::Cancel => {
                 self.trouble.cancels -= 1;
@@ -338,6 +370,7 @@ impl World {
             }
             Step::Rest => {
                 self.trouble.rests -= 1;
+                self.rest = true;
                 self.tell(Event::PushAndParkRest);
             }
             Step::Continue => {
@@ -450,6 +483,9 @@ impl World {
         if matches!(truth, Truth::Ordered | Truth::Pushed) {
             self.check_bound();
         }
+        if truth == Truth::Parking && self.now < self.park_from && !self.rest {
+            self.blame("parked before it was time, and nobody had agreed");
+        }
         let Some((now, connected)) = self.sessions.get(&id).copied() else {
             return self.blame("an order for a session that nobody knows");
         };
@@ -461,6 +497,16 @@ impl World {
             _ if truth == Truth::Ordered && !connected => self.blame("an order to a client without a connection"),
             // A client's own move is still under way, or its answer is lost: this order is another try.
             _ => self.put(id, truth),
+        }
+        self.check_room();
+    }
+
+    /// Nobody is sent where there is no room: who is on his way has his place there, and who arrived.
+    fn check_room(&mut self) {
+        let sent = |truth: &Truth| matches!(truth, Truth::Ordered | Truth::Pushed | Truth::Given | Truth::Moved);
+        let sent = self.sessions.values().filter(|(truth, _)| sent(truth)).count() as u64;
+        if self.room.is_some_and(|room| sent > room * self.peers.max(1)) {
+            self.blame("more sent to the other hubs than they have room for");
         }
     }
 }

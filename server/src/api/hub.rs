@@ -27,7 +27,9 @@ pub(super) async fn describe(State(api): State<Arc<Api>>, _: NoParams) -> Json<H
         public_url: hub.peers.own_public_url().map(str::to_owned),
         sessions: (held + hub.store.stats().parked) as u64,
         connections: hub.connection_count() as u64,
+        room: hub.places(),
         peers: hub.peers.describe(),
+        parked_elsewhere: hub.peers.parked_elsewhere(),
         limits: limits.expect("every limit is a whole number under its name"),
     })
 }

@@ -92,6 +92,7 @@ impl From<StartError> for Refusal {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Policy(error) => error.into(),
+            StartError::NeedsConsent(consent) => Self { problem: Box::new(consent.problem()), header: None },
             StartError::CalledOff(attempt) => {
                 let detail = StartError::CalledOff(attempt.clone()).to_string();
                 Self::new(StatusCode::CONFLICT, "called-off", "Called off", detail).with("attempt", attempt)

@@ -9,12 +9,14 @@
 //! ```
 
 mod carry;
+mod census;
 mod claims;
 mod dialogue;
 mod gate;
 mod inbox;
 mod keep;
 mod leave;
+mod tell;
 
 use crate::app;
 use crate::hub::Hub;
@@ -25,13 +27,15 @@ use std::time::Duration;
 use tidegate_protocol::control::{
     AskedBy, CalledOff, DrainReport, DrainRequest, DrainStatus, HubState, Phase, PlanAnswer, Policy, PolicyError, Rest,
 };
-use tidegate_protocol::drain::{Drain, Event, Facts, Plan, Welcomed};
+use tidegate_protocol::drain::{Consent, Drain, Event, Plan, Welcomed};
 use tidegate_protocol::id::{DrainId, SessionId};
 use tidegate_protocol::session::{Left, Outcome, State};
 use tokio::sync::{Notify, watch};
 
+use census::{consent, facts, population, rfc3339};
 use inbox::{Inbox, Wish};
 use keep::Keeper;
+use tell::Teller;
 
 pub use claims::{Asker, Caller};
 pub use leave::{leave, park_everything};
@@ -60,6 +64,7 @@ pub struct Driver {
     /// Whether a drain is on or has ended: events count. Read under cells' locks, so no lock here.
     on: AtomicBool,
     changed: watch::Sender<u64>,
+    teller: Teller,
 }
 
 impl Default for Driver {
@@ -77,6 +82,7 @@ impl Default for Driver {
             bell: Notify::new(),
             on: AtomicBool::new(false),
             changed: watch::Sender::new(0),
+            teller: Teller::default(),
         }
     }
 }
@@ -220,6 +226,9 @@ impl Driver {
         let plan = Plan::new(request.resolve()?, population(hub), &hub.peers.successors(), hub.random() as u64);
         let mut answer = plan.answer();
         answer.blockers.extend(hub.peers.obstacles());
+        let consent = consent(hub, &plan.policy, plan.sessions());
+        answer.needs_consent = consent.is_some();
+        answer.fits &= consent.is_none();
         Ok(answer)
     }
 
@@ -233,7 +242,7 @@ impl Driver {
             let mut held = self.claims();
             let (lease, is_on) = (request.lease()?, self.is_on());
             // The policy of a second one is ignored, so it is not judged either.
-            let policy = if is_on { None } else { Some(request.resolve()?) };
+            let policy = if is_on { None } else { Some(self.agreed(hub, request, rest)?) };
             self.claim(hub, &mut held, who, lease)?;
             match policy {
                 Some(policy) => self.begin(hub, policy, rest),
@@ -251,6 +260,18 @@ impl Driver {
         let mut status = self.status_now(hub);
         status.joined = Some(joined);
         Ok(status)
+    }
+
+    /// The policy of a drain that may begin.
+    fn agreed(&self, hub: &Arc<Hub>, request: &DrainRequest, rest: bool) -> Result<Policy, StartError> {
+        let policy = request.resolve()?;
+        // The balancer has let go, or the process ends: nobody is asked any more.
+        if !rest && let Some(consent) = consent(hub, &policy, population(hub).len() as u64) {
+            hub.metrics.drain_refused.increment(1);
+            tracing::warn!(%consent, "a drain was refused: it would park sessions, and nobody agreed to that");
+            return Err(StartError::NeedsConsent(consent));
+        }
+        Ok(policy)
     }
 
     /// A drain is under way, or over and not called off.
@@ -302,6 +323,7 @@ impl Driver {
         if !matches!(status.phase, Phase::Serving | Phase::Drained) {
             status.blockers.extend(hub.peers.obstacles());
         }
+        status.notes.extend(hub.peers.parked_elsewhere().iter().map(ToString::to_string));
         self.with_claims(hub, status)
     }
 
@@ -333,7 +355,7 @@ impl Driver {
         let _one_at_a_time = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
         let now = hub.now();
         let mut actions = Vec::new();
-        let phases = {
+        let (phases, figures) = {
             let mut machine = self.machine();
             let Some(machine) = machine.as_mut() else { return false };
             let before = machine.phase();
@@ -350,10 +372,11 @@ impl Driver {
                 // Under the machine's lock, as where it is switched on: a drain that begins is never deaf.
                 self.on.store(false, Ordering::Release);
             }
-            (before, machine.phase(), machine.id())
+            ((before, machine.phase(), machine.id()), machine.figures())
         };
         let more = actions.len() == BURST;
         self.phase_changed(hub, phases);
+        self.teller.tell(hub, phases.2, phases.1, &figures);
         for action in actions {
             carry::out(hub, phases.2, action);
         }
@@ -368,7 +391,6 @@ impl Driver {
             if after == Phase::Serving {
                 app::notify_all(hub, &app::Notice::Recalled { drain: id });
             }
-            tracing::info!(drain = %id, from = before.as_str(), to = after.as_str(), "drain phase");
             hub.peers.set_state(self.hub_state());
             if after == Phase::Drained && hub.store.stats().parked > 0 {
                 // Should this process be killed, its peers know what waits on its disk.
@@ -376,27 +398,14 @@ impl Driver {
                 tokio::spawn(async move { hub.peers.tell_parked(&hub).await });
             }
         }
-        let index = Phase::ALL.iter().position(|phase| *phase == after).unwrap_or_default();
-        hub.metrics.drain_phase.set(index as f64);
     }
 
     fn keep_report(&self, hub: &Arc<Hub>, report: DrainReport) {
-        use crate::telemetry::Outcome as Label;
         let counts = &report.sessions.counts;
-        for (label, count) in [
-            (Label::Moved, counts.moved),
-            (Label::Parked, counts.parked),
-            (Label::Left, counts.left),
-            (Label::Forced, counts.forced),
-            (Label::Unconfirmed, counts.unconfirmed),
-            (Label::Remaining, counts.remaining),
-        ] {
-            hub.metrics.drain_sessions.of(label).set(count as f64);
-        }
         tracing::info!(
             drain = %report.drain, result = report.result.as_str(), took_ms = report.took_ms, moved = counts.moved, parked = counts.parked,
             left = counts.left, forced = counts.forced, unconfirmed = counts.unconfirmed, remaining = counts.remaining, lost = report.messages.lost,
-            "drain ended"
+            cut = report.cut, unroutable = report.unroutable, why = report.why, "drain ended"
         );
         self.keeper.keep(hub, self.with_askers(report));
     }
@@ -415,6 +424,9 @@ pub enum StartError {
     /// The policy is impossible.
     #[error("{0}")]
     Policy(#[from] PolicyError),
+    /// It would park sessions although other hubs are known.
+    #[error("{0}")]
+    NeedsConsent(Consent),
     /// Its trigger has called it off before it was heard.
     #[error("attempt {0:?} was called off by DELETE /v1/drain before this call was heard: start with another one")]
     CalledOff(String),
@@ -446,30 +458,10 @@ pub fn spawn(hub: &Arc<Hub>) {
                 _ = look.tick() => {
                     hub.drain.look_at_app(&hub);
                     hub.drain.tell(Event::PeersChanged(hub.peers.successors()));
+                    hub.drain.look_at_blockers(&hub);
                 }
                 () = tokio::time::sleep(Duration::from_millis(wait_ms.min(60_000))) => {}
             }
         }
     });
-}
-
-fn population(hub: &Hub) -> Vec<(SessionId, Facts)> {
-    let now = hub.now();
-    let cells = hub.all_cells();
-    let owned = cells.iter().filter_map(|cell| {
-        let inner = cell.lock();
-        matches!(inner.session.state(), State::Serving { .. } | State::Frozen { .. })
-            .then(|| (cell.id, facts(&inner, now.since(inner.active_at))))
-    });
-    owned.collect()
-}
-
-fn facts(inner: &Inner, idle_ms: u64) -> Facts {
-    let fresh = inner.session.record().is_some_and(|record| record.outbox.end().0 == 0 && record.received.0 == 0);
-    Facts { connected: inner.session.counted().is_some(), ready: false, busy: false, fresh, idle_ms }
-}
-
-fn rfc3339(unix_ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
-    humantime::format_rfc3339_millis(at).to_string()
 }

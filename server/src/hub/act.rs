@@ -166,6 +166,11 @@ fn welcome(
     match handle {
         Some(handle) => {
             fault::at(Step::WelcomeSaid);
+            if resumed {
+                let first = from.max(record.outbox.base());
+                hub.metrics.resumes.increment(1);
+                hub.metrics.replayed.increment(record.outbox.end().since(first));
+            }
             attach(hub, inner, handle);
             super::fan::tell_missed(inner);
             if let Some(moving) = inner.moving.take()

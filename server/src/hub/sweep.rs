@@ -81,6 +81,7 @@ impl Hub {
         self.metrics.parked_elsewhere.set(elsewhere as f64);
         self.metrics.parked_bytes.set(stats.log_bytes as f64);
         self.metrics.unacked_bytes.set(unacked_bytes as f64);
+        self.metrics.room.set(self.places() as f64);
         self.metrics.connections.set(self.connection_count() as f64);
         self.metrics.http_connections.set(self.entrance.http_open() as f64);
     }

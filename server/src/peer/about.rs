@@ -6,10 +6,11 @@ use super::wire::Hello;
 use crate::hub::Hub;
 use http::Uri;
 use std::sync::PoisonError;
-use tidegate_protocol::control::PeerInfo;
+use tidegate_protocol::control::{ParkedElsewhere, PeerInfo};
 use tidegate_protocol::drain::Admission;
 use tidegate_protocol::id::HubId;
 use tidegate_protocol::peer::common_version;
+use tidegate_protocol::position::Millis;
 
 impl Peers {
     /// How a client reaches this very hub, if it can; port 0 of the setting is the bound one here.
@@ -34,6 +35,7 @@ impl Peers {
                 reachable: peer.answers(now),
                 heard_ms: peer.last_heard().map(|last| now.since(last)),
                 version: said.map(|said| said.version.clone()),
+                room: said.and_then(|said| said.places),
                 why: why(&peer.url),
             }
         });
@@ -46,9 +48,22 @@ impl Peers {
             reachable: false,
             heard_ms: None,
             version: None,
+            room: None,
             why: why(&url),
         };
         hubs.chain(book.seeds.silent().into_iter().map(nobody)).collect()
+    }
+
+    /// Sessions that lie on the disks of hubs that do not run: their clients wait until a process comes back there.
+    pub fn parked_elsewhere(&self) -> Vec<ParkedElsewhere> {
+        let (now, book) = (self.now(), self.book());
+        let line = |(hub, url, sessions, since): (HubId, &Uri, u64, Millis)| ParkedElsewhere {
+            hub,
+            url: url.to_string(),
+            sessions,
+            gone_ms: now.since(since),
+        };
+        book.table.parked_and_gone().map(line).collect()
     }
 
     /// How this hub admitted clients in its last seconds.
@@ -80,6 +95,8 @@ impl Peers {
             // Not the tombstones: peers level their sessions by this.
             sessions: hub.session_count(),
             room: hub.has_room(),
+            places: Some(hub.places()),
+            parked: hub.store.stats().parked as u64,
             admission: self.admission(),
             fan_last,
             fan_had,

@@ -91,15 +91,8 @@ impl Peers {
         let Ok(Ok(_under_way)) = tokio::time::timeout(self.call_time, link.calls.clone().acquire_owned()).await else {
             return Err(unreachable);
         };
-        let body = json(&Calling {
-            from: self.own,
-            incarnation: self.run,
-            to: run,
-            n,
-            again,
-            session,
-            call: call.clone(),
-        });
+        let body =
+            json(&Calling { from: self.own, incarnation: self.run, to: run, n, again, session, call: call.clone() });
         let limit = self.post.body_bytes_max() as u64;
         if body.len() as u64 > limit {
             return Err(CallError::TooMuch {

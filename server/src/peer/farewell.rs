@@ -37,7 +37,8 @@ impl Peers {
         if tokio::time::timeout_at(until, said).await.is_err() {
             tracing::warn!("not every last word to the peers was taken before the goodbye");
         }
-        let body = |to| json(&Goodbye { from: self.own, incarnation: self.run, to });
+        let parked = self.hub().map_or(0, |hub| hub.store.stats().parked as u64);
+        let body = |to| json(&Goodbye { from: self.own, incarnation: self.run, to, parked });
         let told = |hub: HubId, error| tracing::warn!(peer = %hub, %error, "a peer did not take our goodbye; it will wait for this hub until it forgets it");
         self.tell_all(wire::GOODBYE, body, told).await;
     }
@@ -52,7 +53,8 @@ impl Peers {
             let parked = page.iter().filter(|(_, state)| *state == RecordState::Parked).map(|(session, _)| *session);
             let sessions: Vec<SessionId> = parked.collect();
             if !sessions.is_empty() {
-                let body = |to| json(&OnDisk { from: self.own, incarnation: self.run, to, first, sessions: sessions.clone() });
+                let body =
+                    |to| json(&OnDisk { from: self.own, incarnation: self.run, to, first, sessions: sessions.clone() });
                 let told = |hub: HubId, error| tracing::info!(peer = %hub, %error, "a peer did not take what lies on this hub's disk");
                 self.tell_all(wire::PARKED, body, told).await;
                 first = false;
@@ -72,9 +74,7 @@ impl Peers {
             let heard = book.table.present().filter(|(_, peer)| peer.is_heard());
             heard.map(|(hub, peer)| (hub, peer.url.clone(), book.table.run_of(hub))).collect()
         };
-        let all = to
-            .iter()
-            .map(|(hub, url, run)| self.post.send::<Taken>(url, path, Some(*hub), body(*run), GOODBYE));
+        let all = to.iter().map(|(hub, url, run)| self.post.send::<Taken>(url, path, Some(*hub), body(*run), GOODBYE));
         for ((hub, ..), answer) in to.iter().zip(futures_util::future::join_all(all).await) {
             if let Err(error) = answer {
                 failed(*hub, error);

@@ -216,7 +216,20 @@ impl Peers {
 
     /// The hubs that may take sessions over, and those that may not now. Cheap, and without effect.
     pub fn successors(&self) -> Vec<Successor> {
-        self.book().table.successors(self.now())
+        let now = self.now();
+        let mut successors = self.book().table.successors(now);
+        // What was heard so long ago, on the hub's own clock.
+        if let Some(hub) = self.hub() {
+            for room in successors.iter_mut().filter_map(|successor| successor.room.as_mut()) {
+                room.told_at = Millis(hub.now().0.saturating_sub(now.since(room.told_at)));
+            }
+        }
+        successors
+    }
+
+    /// How many hubs the settings name that were never heard.
+    pub fn unheard(&self) -> u64 {
+        self.book().seeds.unheard(self.now()).len() as u64
     }
 
     /// Waits until something changed that a drain plans by. One waiter at a time; a change between

@@ -225,19 +225,25 @@ fn meet_fate(hub: &Arc<Hub>, fate: Fate) {
             tracing::warn!(%peer, %url, "a peer is silent");
             hub.peers.changed.notify_one();
         }
-        Fate::Forgotten(peer, run) => {
+        Fate::Forgotten(peer, run, parked) => {
             tracing::info!(%peer, "a peer was silent for --peer-forget-after and is forgotten");
+            if parked > 0 {
+                tracing::warn!(%peer, parked, "sessions are parked in the data directory of a hub that did not come back");
+            }
             forget(hub, peer, run);
         }
     }
 }
 
 /// A hub said goodbye.
-pub(super) async fn goodbye(hub: &Arc<Hub>, peer: HubId, run: Incarnation) {
+pub(super) async fn goodbye(hub: &Arc<Hub>, peer: HubId, run: Incarnation, parked: u64) {
     let _in_turn = hub.peers.hearing.lock().await;
-    let is_new = hub.peers.book().table.goodbye(hub.peers.now(), peer, run);
+    let is_new = hub.peers.book().table.goodbye(hub.peers.now(), peer, run, parked);
     if is_new {
         tracing::info!(%peer, %run, "a peer said goodbye");
+        if parked > 0 {
+            tracing::warn!(%peer, parked, "a peer ended and left sessions parked in its data directory; their clients wait until a process comes back there");
+        }
         forget(hub, peer, Some(run));
     }
 }

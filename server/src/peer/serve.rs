@@ -227,6 +227,6 @@ async fn on_disk(hub: Arc<Hub>, said: OnDisk) -> Result<Taken, Problem> {
 
 async fn goodbye(hub: Arc<Hub>, goodbye: Goodbye) -> Result<Taken, Problem> {
     meant_for_this_run(&hub, goodbye.to)?;
-    rounds::goodbye(&hub, goodbye.from, goodbye.incarnation).await;
+    rounds::goodbye(&hub, goodbye.from, goodbye.incarnation, goodbye.parked).await;
     Ok(Taken { incarnation: hub.incarnation })
 }

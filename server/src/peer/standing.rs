@@ -3,7 +3,7 @@
 use super::wire::Hello;
 use http::Uri;
 use tidegate_protocol::control::HubState;
-use tidegate_protocol::drain::Successor;
+use tidegate_protocol::drain::{Room, Successor};
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::peer::{SNAPSHOT_VERSIONS, common_version};
 use tidegate_protocol::position::Millis;
@@ -35,15 +35,17 @@ pub(super) enum Standing {
         last: Millis,
         said: Box<Said>,
     },
-    /// It said goodbye.
+    /// It said goodbye. `parked`: sessions that it left in its data directory.
     Left {
         at: Millis,
         run: Incarnation,
+        parked: u64,
     },
-    /// It was silent for too long.
+    /// It was silent for too long. `parked`: as it had said last.
     Lost {
         at: Millis,
         run: Option<Incarnation>,
+        parked: u64,
     },
 }
 
@@ -51,6 +53,8 @@ pub(super) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) hello: Hello,
+    /// When it said so.
+    pub(super) at: Millis,
     /// When it answered a hello of ours last.
     pub(super) answered: Option<Millis>,
 }
@@ -90,6 +94,16 @@ impl Peer {
         matches!(self.standing, Standing::Heard { .. })
     }
 
+    /// Sessions that lie on the disk of a hub that does not run, as far as it told, and since when it is not heard.
+    pub(super) fn parked_and_gone(&self) -> Option<(u64, Millis)> {
+        let (parked, since) = match &self.standing {
+            Standing::Left { parked, at, .. } | Standing::Lost { parked, at, .. } => (*parked, *at),
+            Standing::Silent { said, last } => (said.hello.parked, *last),
+            Standing::Unheard { .. } | Standing::Heard { .. } => (0, Millis(0)),
+        };
+        (parked > 0).then_some((parked, since))
+    }
+
     /// How a drain sees it; `None` once it is forgotten.
     pub(super) fn successor(&self, hub: HubId, now: Millis) -> Option<Successor> {
         if self.is_gone() {
@@ -98,14 +112,17 @@ impl Peer {
         let said = self.said().filter(|_| self.is_heard());
         let fit = |said: &Said| {
             let reads = common_version(&SNAPSHOT_VERSIONS, &said.hello.versions).is_some();
-            said.hello.state == HubState::Serving && said.hello.room && reads
+            let room = said.hello.room && said.hello.places != Some(0);
+            said.hello.state == HubState::Serving && room && reads
         };
+        let room = |said: &Said| said.hello.places.map(|places| Room { places, told_at: said.at });
         Some(Successor {
             hub,
             url: self.said().and_then(|said| said.hello.public_url.clone()),
             eligible: said.is_some_and(fit) && self.answers(now),
             state: said.map(|said| said.hello.state),
             sessions: said.map(|said| said.hello.sessions),
+            room: said.and_then(room),
             admission: said.and_then(|said| said.hello.admission),
         })
     }
@@ -151,6 +168,6 @@ pub(super) struct News {
 pub(super) enum Fate {
     /// Nothing was heard of it for three seconds.
     Silent(HubId, Uri),
-    /// It is forgotten.
-    Forgotten(HubId, Option<Incarnation>),
+    /// It is forgotten, with so many sessions on its disk.
+    Forgotten(HubId, Option<Incarnation>, u64),
 }

@@ -5,7 +5,7 @@ use super::standing::{By, Fate, Heard, News, Peer, SILENT_MS, Said, Standing};
 use super::wire::{Acquaintance, Hello};
 use http::Uri;
 use std::collections::BTreeMap;
-use tidegate_protocol::drain::Successor;
+use tidegate_protocol::drain::{Room, Successor};
 use tidegate_protocol::id::{HubId, Incarnation};
 use tidegate_protocol::position::Millis;
 
@@ -92,7 +92,7 @@ impl Table {
             By::Coming(_) if new_run => None,
             By::Coming(_) => before.and_then(Peer::said).and_then(|said| said.answered),
         };
-        let said = Box::new(Said { hello: Hello { known: Vec::new(), ..hello.clone() }, answered });
+        let said = Box::new(Said { hello: Hello { known: Vec::new(), ..hello.clone() }, at: now, answered });
         let after = Peer { url, standing: Standing::Heard { last: now, said } };
         let news = News {
             met: before.is_none_or(|peer| peer.said().is_none()),
@@ -129,6 +129,14 @@ impl Table {
         }
     }
 
+    /// Hubs that do not run and have sessions on their disks: how many, and since when they are not heard.
+    pub(super) fn parked_and_gone(&self) -> impl Iterator<Item = (HubId, &Uri, u64, Millis)> {
+        self.peers.iter().filter_map(|(hub, peer)| {
+            let (parked, since) = peer.parked_and_gone()?;
+            Some((*hub, &peer.url, parked, since))
+        })
+    }
+
     /// A peer hears these hubs. Says whether one of them is new here.
     pub(super) fn hearsay(&mut self, now: Millis, own: HubId, told: &[(HubId, Incarnation, Uri)]) -> bool {
         let mut any = false;
@@ -148,7 +156,7 @@ impl Table {
     }
 
     /// A run is over. Says whether that is new.
-    pub(super) fn goodbye(&mut self, now: Millis, hub: HubId, run: Incarnation) -> bool {
+    pub(super) fn goodbye(&mut self, now: Millis, hub: HubId, run: Incarnation, parked: u64) -> bool {
         let Some(peer) = self.peers.get_mut(&hub) else { return false };
         let is_current = match &peer.standing {
             Standing::Heard { said, .. } | Standing::Silent { said, .. } => said.hello.incarnation <= run,
@@ -156,7 +164,7 @@ impl Table {
             Standing::Left { .. } | Standing::Lost { .. } => false,
         };
         if is_current {
-            peer.standing = Standing::Left { at: now, run };
+            peer.standing = Standing::Left { at: now, run, parked };
         }
         is_current
     }
@@ -165,17 +173,17 @@ impl Table {
     pub(super) fn tick(&mut self, now: Millis) -> Vec<Fate> {
         let mut fates = Vec::new();
         for (hub, peer) in &mut self.peers {
-            let (last, run) = match &peer.standing {
-                Standing::Unheard { since } => (*since, None),
+            let (last, run, parked) = match &peer.standing {
+                Standing::Unheard { since } => (*since, None, 0),
                 Standing::Heard { last, said } | Standing::Silent { last, said } => {
-                    (*last, Some(said.hello.incarnation))
+                    (*last, Some(said.hello.incarnation), said.hello.parked)
                 }
                 Standing::Left { .. } | Standing::Lost { .. } => continue,
             };
             let silent_ms = now.since(last);
             if silent_ms >= self.forget_after_ms {
-                peer.standing = Standing::Lost { at: now, run };
-                fates.push(Fate::Forgotten(*hub, run));
+                peer.standing = Standing::Lost { at: now, run, parked };
+                fates.push(Fate::Forgotten(*hub, run, parked));
             } else if let Standing::Heard { last, said } = &peer.standing
                 && silent_ms >= SILENT_MS
             {
@@ -205,5 +213,9 @@ impl Table {
 
 /// What a drain plans by, without the numbers that change with every hello.
 fn plan_view(peer: Option<&Peer>, hub: HubId, now: Millis) -> Option<Successor> {
-    peer.and_then(|peer| peer.successor(hub, now)).map(|successor| Successor { admission: None, ..successor })
+    peer.and_then(|peer| peer.successor(hub, now)).map(|successor| Successor {
+        admission: None,
+        room: successor.room.map(|room| Room { told_at: Millis(0), ..room }),
+        ..successor
+    })
 }

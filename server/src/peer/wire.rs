@@ -41,6 +41,12 @@ pub(super) struct Hello {
     pub(super) sessions: u64,
     /// Whether one more may begin there.
     pub(super) room: bool,
+    /// For how many more it has room; a hub of an earlier release does not tell.
+    #[serde(default)]
+    pub(super) places: Option<u64>,
+    /// Sessions that lie in its data directory.
+    #[serde(default)]
+    pub(super) parked: u64,
     /// How it admitted clients in its last seconds; none if nobody came.
     #[serde(default)]
     pub(super) admission: Option<Admission>,
@@ -76,6 +82,9 @@ pub(super) struct Goodbye {
     /// As in [`Calling`].
     #[serde(default)]
     pub(super) to: Option<Incarnation>,
+    /// Sessions that it leaves in its data directory.
+    #[serde(default)]
+    pub(super) parked: u64,
 }
 
 /// Body of [`PARKED`].

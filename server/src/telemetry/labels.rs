@@ -1,5 +1,7 @@
 //! The values that labels of metrics may have. Closed lists: what is not here cannot become a time series.
 
+use tidegate_protocol::control::HeldKind;
+
 /// One label of a metric: its name, and all values it may have.
 pub trait Label: Copy + 'static {
     /// The label's name.
@@ -186,5 +188,31 @@ label! {
         Timeout = "timeout",
         /// An answer that cannot be believed or read.
         Invalid = "invalid",
+    }
+}
+
+label! {
+    /// Why a drain moves nobody.
+    Held = "why" {
+        /// Too few of the last stage are back.
+        Gate = "gate",
+        /// The first clients did not come back.
+        Canary = "canary",
+        /// One move after the other was refused.
+        Refusals = "refusals",
+        /// No other hub takes sessions, or none has room.
+        NoSuccessor = "no_successor",
+    }
+}
+
+impl Held {
+    /// The label of a kind.
+    pub const fn of(kind: HeldKind) -> Self {
+        match kind {
+            HeldKind::Gate => Self::Gate,
+            HeldKind::Canary => Self::Canary,
+            HeldKind::Refusals => Self::Refusals,
+            HeldKind::NoSuccessor => Self::NoSuccessor,
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::claims::ClaimGauges;
 use super::labels::{
-    AppTrouble, DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase,
+    AppTrouble, DialResult, Direction, Held, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase,
 };
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -78,6 +78,13 @@ metrics! {
     drain_phase: Gauge = "tidegate_drain_phase", Gauge, Count, "Phase of the drain: 0 serving, 1 noticing, 2 releasing, 3 held, 4 settling, 5 forcing, 6 drained";
     drain_sessions: ByLabel<Gauge, Outcome> = "tidegate_drain_sessions", Gauge, Count, "Sessions of the last drain by outcome";
     drain_claims: ClaimGauges = "tidegate_drain_claims", Gauge, Count, "Claims that keep this hub drained, by claimant and event; 0 once they have ended";
+    drain_held: ByLabel<Gauge, Held> = "tidegate_drain_held", Gauge, Count, "1 while the drain moves nobody for this reason";
+    drain_cut: Gauge = "tidegate_drain_cut", Gauge, Count, "Connections that the last drain closed at its deadline although their sessions were kept";
+    drain_unroutable: Gauge = "tidegate_drain_unroutable", Gauge, Count, "Sessions whose clients keep coming back to this hub that drains";
+    drain_in_flight: Gauge = "tidegate_drain_in_flight", Gauge, Count, "Moves that are ordered and not live yet";
+    drain_blockers: Gauge = "tidegate_drain_blockers", Gauge, Count, "What stands in the way of the drain: hubs that take nobody, addresses where nobody is found";
+    drain_refused: Counter = "tidegate_drain_refused_total", Counter, Count, "Drains that were refused because they would have parked sessions unasked";
+    room: Gauge = "tidegate_room", Gauge, Count, "For how many more sessions this hub has room";
     handover_seconds: Histogram = "tidegate_handover_seconds", Histogram, Seconds, "Time from move or push to live, per session handed over";
     gap_seconds: Histogram = "tidegate_gap_seconds", Histogram, Seconds, "Time in which a connected session was not served: freeze to committed, committed to welcome";
     admission_seconds: Histogram = "tidegate_admission_seconds", Histogram, Seconds, "Time from a client's hello to its welcome; peers that drain pace by it";

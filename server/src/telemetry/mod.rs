@@ -6,7 +6,9 @@ mod logs;
 mod metrics;
 mod repeats;
 
-pub use labels::{AppTrouble, DialResult, Direction, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase};
+pub use labels::{
+    AppTrouble, DialResult, Direction, Held, Label, Outcome, PeerResult, PeerTrouble, Rejected, SessionPhase,
+};
 pub(crate) use logs::rounds;
 pub use logs::{Logs, init_logs, log_panics};
 pub use metrics::{ByLabel, DRAIN_PHASES, Described, METRICS, Metrics, PeerMessages, UPKEEP_EVERY_MS};

@@ -46,7 +46,7 @@ pub(crate) fn quick(setup: Setup, orphan_after: &str) -> Setup {
 
 /// A drain that is over soon.
 pub(crate) fn soon(deadline_ms: u64) -> Value {
-    json!({"notice_ms": 0, "window_ms": 300, "settle_ms": 500, "deadline_ms": deadline_ms, "stages": [100]})
+    json!({"notice_ms": 0, "window_ms": 300, "settle_ms": 500, "deadline_ms": deadline_ms, "stages": [100], "allow_park": true})
 }
 
 impl Scene {

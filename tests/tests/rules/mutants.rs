@@ -130,7 +130,15 @@ fn stamps_that_stay_behind_are_caught() {
 }
 
 fn successor(eligible: bool) -> Vec<Successor> {
-    vec![Successor { hub: B, url: None, eligible, state: Some(HubState::Draining), sessions: Some(0), admission: None }]
+    vec![Successor {
+        hub: B,
+        url: None,
+        eligible,
+        state: Some(HubState::Draining),
+        sessions: Some(0),
+        room: None,
+        admission: None,
+    }]
 }
 
 /// A drain of so many sessions without a connection; what it orders within so many milliseconds.

@@ -160,7 +160,7 @@ fn drain(chance: &mut Chance, at: u64, hub: usize, steps: &mut Schedule) {
     let (notice, window, settle) = (part(chance, deadline / 4), part(chance, deadline / 3), part(chance, deadline / 4));
     let on_orphan = chance.pick(&["continue", "recall"]);
     let mut policy = json!({
-        "notice_ms": notice, "window_ms": window, "settle_ms": settle, "deadline_ms": deadline,
+        "allow_park": true, "notice_ms": notice, "window_ms": window, "settle_ms": settle, "deadline_ms": deadline,
         "on_orphan": on_orphan, "lease_ms": chance.between(1_000, 60_000),
     });
     if chance.percent(30) {

@@ -63,7 +63,7 @@ async fn clients_arrive_at_the_successor_by_a_timetable_and_never_as_a_storm() {
 
 /// A policy that leaves no time to anybody who asks for more.
 fn short() -> Value {
-    json!({"notice_ms": 200, "window_ms": 500, "settle_ms": 500, "deadline_ms": 6000, "stages": [100]})
+    json!({"notice_ms": 200, "window_ms": 500, "settle_ms": 500, "deadline_ms": 6000, "stages": [100], "allow_park": true})
 }
 
 /// Failure 6: drains that never end because somebody stays, or that cut everybody off at once.

@@ -55,6 +55,7 @@ impl Chance {
         (0..count)
             .map(|hub| Successor {
                 eligible: self.below(3) > 0,
+                room: (self.below(2) > 0).then(|| Room { places: self.below(40), told_at: Millis(self.below(9)) }),
                 admission: Some(Admission {
                     second: self.below(9),
                     welcomed: self.below(20),

@@ -1,6 +1,7 @@
 //! How it ends: no peer, deadline, cancel, orphaned, the rest.
 
 use super::*;
+use crate::control::HeldKind;
 
 /// As [`SHORT`], and gates that fail only delay.
 const UNGATED: &str =
@@ -33,7 +34,7 @@ fn a_hub_that_is_alone_parks_everybody_after_the_notice() {
 #[test]
 fn a_peer_that_is_draining_itself_takes_nobody() {
     let draining = Successor { eligible: false, state: Some(HubState::Draining), ..peer(1) };
-    let mut fleet = Fleet::with_peers(SHORT, 10, 0, &[draining]);
+    let mut fleet = Fleet::with_peers(&may_park(SHORT), 10, 0, &[draining]);
     let report = fleet.run_to_end();
     assert_eq!((report.sessions.counts.parked, fleet.moves().len()), (10, 0));
     assert!(report.took_ms < 1_100);
@@ -44,12 +45,12 @@ fn a_peer_that_is_not_ready_yet_is_waited_for_a_while() {
     let starting = Successor { eligible: false, ..peer(PEER.0) };
     let mut fleet = Fleet::with_peers(SHORT, 10, 0, std::slice::from_ref(&starting));
     fleet.run_to(Phase::Held);
-    assert_eq!(fleet.status().why.as_deref(), Some("no peer is eligible"));
+    assert_eq!(fleet.status().held, Some(HeldKind::NoSuccessor));
     fleet.pass(300);
     fleet.tell(Event::PeersChanged(vec![peer(PEER.0)]));
     assert_eq!(fleet.run_to_end().sessions.counts.moved, 10);
 
-    let mut fleet = Fleet::with_peers(SHORT, 10, 0, &[starting]);
+    let mut fleet = Fleet::with_peers(&may_park(SHORT), 10, 0, &[starting]);
     let report = fleet.run_to_end();
     assert_eq!(report.sessions.counts.parked, 10, "it never came: parked");
     assert!(report.took_ms < 3_000, "{} ms", report.took_ms);

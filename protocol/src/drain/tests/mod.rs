@@ -6,6 +6,7 @@ mod course;
 mod ends;
 mod gates;
 mod pacing;
+mod room;
 mod trouble;
 
 use super::*;
@@ -88,8 +89,14 @@ fn peer(hub: u64) -> Successor {
         eligible: true,
         state: Some(HubState::Serving),
         sessions: Some(0),
+        room: None,
         admission: None,
     }
+}
+
+/// The same policy, with a word that sessions may be parked.
+fn may_park(json: &str) -> String {
+    json.replacen('{', r#"{"allow_park":true,"#, 1)
 }
 
 fn policy(json: &str) -> Policy {

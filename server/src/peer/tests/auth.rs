@@ -52,7 +52,7 @@ fn rejected(hub: &Running) -> u64 {
 fn an_unsigned_a_forged_a_replayed_and_a_late_call_are_refused_and_counted() {
     let stage = Stage::new();
     let a = stage.start("a", &[]);
-    let body = json(&Goodbye { from: HubId(1), incarnation: Incarnation(1), to: None });
+    let body = json(&Goodbye { from: HubId(1), incarnation: Incarnation(1), to: None, parked: 0 });
     let (status, problem) = post(&a, GOODBYE, HeaderMap::new(), body.clone());
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(problem.detail.contains("tidegate-peer-time is missing"), "{problem:?}");
@@ -158,7 +158,7 @@ fn what_was_recorded_on_its_way_to_one_run_is_not_taken_by_the_next() {
             let calling = Calling { from, incarnation: run, to, n: 1, again: false, session: id, call };
             let entry = Entry { origin: run, n: 1, to: Target::All, message: message.clone() };
             let publish = Publish { from, incarnation: run, to, entries: vec![entry] };
-            let goodbye = Goodbye { from, incarnation: run, to };
+            let goodbye = Goodbye { from, incarnation: run, to, parked: 0 };
             [(CALL, json(&calling)), (PUBLISH, json(&publish)), (GOODBYE, json(&goodbye))]
         })
         .collect();

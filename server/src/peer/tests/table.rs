@@ -23,6 +23,8 @@ fn hello(run: u64) -> Hello {
         state: HubState::Serving,
         sessions: 0,
         room: true,
+        places: None,
+        parked: 0,
         admission: None,
         fan_last: 0,
         fan_had: Default::default(),
@@ -67,7 +69,7 @@ fn a_hub_is_met_goes_silent_is_back_and_is_forgotten_in_the_end() {
     let back = news(table.hear(Millis(5_000), &hello(1), asked(1)));
     assert_eq!((back.met, back.back_after_ms, back.changed), (false, Some(5_000), true));
     table.tick(Millis(5_000 + SILENT_MS));
-    assert_eq!(table.tick(Millis(5_000 + FORGET_MS)), [Fate::Forgotten(A, Some(Incarnation(1)))]);
+    assert_eq!(table.tick(Millis(5_000 + FORGET_MS)), [Fate::Forgotten(A, Some(Incarnation(1)), 0)]);
     assert_eq!(table.present().count(), 0);
     assert!(news(table.hear(Millis(70_000), &hello(1), asked(1))).met, "after silence the same run is welcome");
 }
@@ -89,9 +91,9 @@ fn a_new_run_replaces_the_old_one_which_is_over() {
 fn after_goodbye_only_a_later_run_is_taken() {
     let mut table = table();
     table.hear(Millis(0), &hello(5), asked(1));
-    assert!(!table.goodbye(Millis(1), A, Incarnation(4)), "an older run's goodbye says nothing of this one");
-    assert!(table.goodbye(Millis(1), A, Incarnation(5)));
-    assert!(!table.goodbye(Millis(1), A, Incarnation(5)), "once");
+    assert!(!table.goodbye(Millis(1), A, Incarnation(4), 0), "an older run's goodbye says nothing of this one");
+    assert!(table.goodbye(Millis(1), A, Incarnation(5), 0));
+    assert!(!table.goodbye(Millis(1), A, Incarnation(5), 0), "once");
     assert_eq!(table.hear(Millis(2), &hello(5), asked(1)), Heard::Over, "a hello that was on its way");
     assert!(!table.hearsay(Millis(2), HubId(0), &[(A, Incarnation(5), url(1))]), "and what others had heard");
     assert!(table.hearsay(Millis(3), HubId(0), &[(A, Incarnation(6), url(1))]));
@@ -104,7 +106,7 @@ fn a_hub_that_others_told_of_is_waited_for_until_it_is_given_up() {
     assert!(table.hearsay(Millis(0), HubId(0), &[(A, Incarnation(1), url(1)), (HubId(0), Incarnation(1), url(2))]));
     assert_eq!(table.present().map(|(hub, _)| hub).collect::<Vec<_>>(), [A], "and never itself");
     assert_eq!(table.acquaintances(), [], "what is only hearsay is not passed on");
-    assert_eq!(table.tick(Millis(FORGET_MS)), [Fate::Forgotten(A, None)]);
+    assert_eq!(table.tick(Millis(FORGET_MS)), [Fate::Forgotten(A, None, 0)]);
 }
 
 #[test]
@@ -145,6 +147,39 @@ fn beyond_the_limit_hubs_are_ignored() {
     }
     assert_eq!(table.hear(Millis(0), &hello(1), asked(9)), Heard::Full);
     assert!(!table.hearsay(Millis(0), HubId(0), &[(A, Incarnation(1), url(9))]));
-    assert!(table.goodbye(Millis(1), HubId(1), Incarnation(1)));
+    assert!(table.goodbye(Millis(1), HubId(1), Incarnation(1), 0));
     assert!(news(table.hear(Millis(2), &hello(1), asked(9))).met, "there is room again");
+}
+
+#[test]
+fn room_is_as_told_and_a_hub_of_an_earlier_release_tells_none() {
+    let mut table = Table::new(FORGET_MS, 9);
+    let told = |places| Hello { places, ..hello(1) };
+    for (at, places, expected) in
+        [(1, None, (true, None)), (2, Some(3), (true, Some(3))), (3, Some(0), (false, Some(0)))]
+    {
+        table.hear(Millis(at), &told(places), asked(1));
+        let successor = table.successors(Millis(at)).remove(0);
+        assert_eq!((successor.eligible, successor.room.map(|room| room.places)), expected, "{places:?}");
+    }
+    let before = table.successors(Millis(3))[0].room;
+    table.hear(Millis(4), &told(Some(0)), asked(1));
+    assert_ne!(table.successors(Millis(4))[0].room, before, "the same number, but another word");
+}
+
+#[test]
+fn sessions_on_the_disk_of_a_hub_that_ended_or_fell_silent_are_known_until_it_is_heard_again() {
+    let mut table = Table::new(FORGET_MS, 9);
+    let parked = |table: &Table| table.parked_and_gone().map(|(hub, _, parked, _)| (hub, parked)).collect::<Vec<_>>();
+    let told = |run, parked| Hello { parked, ..hello(run) };
+    table.hear(Millis(1), &told(1, 7), asked(1));
+    assert_eq!(parked(&table), [], "it runs, and has them");
+    table.tick(Millis(10_000));
+    assert_eq!(parked(&table), [(A, 7)], "silent");
+    table.goodbye(Millis(10_001), A, Incarnation(1), 9);
+    assert_eq!(parked(&table), [(A, 9)], "as it said last");
+    table.tick(Millis(10_002 + FORGET_MS));
+    assert_eq!(parked(&table), [(A, 9)], "however long");
+    table.hear(Millis(20_000 + FORGET_MS), &told(2, 0), asked(1));
+    assert_eq!(parked(&table), [], "a process came back there, and took them up");
 }

@@ -5,7 +5,7 @@ use crate::tally::Tally;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tidegate_tests::{Books, FakeApp, Hub, Surroundings, Owners, Private, Relay, Setup, acquainted, free_address};
+use tidegate_tests::{Books, FakeApp, Hub, Owners, Private, Relay, Setup, Surroundings, acquainted, free_address};
 
 /// How often owners are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(250);

@@ -157,7 +157,7 @@ async fn armed(at: usize, fleet: &Fleet, chance: &mut Chance, tally: &Tally) {
 
 fn policy(chance: &mut Chance) -> Value {
     let (notice, window) = (chance.below(800), chance.below(2_500));
-    json!({"notice_ms": notice, "window_ms": window, "settle_ms": 500, "deadline_ms": 9_000,
+    json!({"allow_park": true, "notice_ms": notice, "window_ms": window, "settle_ms": 500, "deadline_ms": 9_000,
         "stages": if chance.once_in(2) { json!([100]) } else { json!([20, 80]) },
         "max_in_flight": 1 + chance.below(16)})
 }
