@@ -14,7 +14,7 @@ use tidegate_protocol::control::{DrainRequest, GateRequest, OnGate, OnOrphan, Re
 pub(crate) type Given = BTreeMap<&'static str, String>;
 
 /// The names of all settings, in the order of `--help`.
-pub(crate) const KEYS: [&str; 27] = [
+pub(crate) const KEYS: [&str; 28] = [
     "hub",
     "token_file",
     "ca_file",

@@ -448,7 +448,7 @@ mod tests {
         let text = serde_json::to_string(&DrainStatus::default()).unwrap();
         assert_eq!(
             text,
-            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"unroutable_by":null,"returns":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"why":null,"blockers":[],"claims":[],"called_off":null}"#
+            r#"{"phase":"serving","drain":null,"seq":0,"since_ms":null,"deadline_in_ms":null,"sessions":null,"cut":null,"unroutable":null,"unroutable_by":null,"returns":null,"in_flight":null,"stage":null,"stages":null,"rate_per_s":null,"eta_ms":null,"waiting_for":[],"successors":[],"joined":null,"held":null,"why":null,"blockers":[],"claims":[],"called_off":null,"notes":[]}"#
         );
         assert_eq!(serde_json::from_str::<DrainStatus>(&text).unwrap(), DrainStatus::default());
     }

@@ -28,7 +28,7 @@ fn only_who_finds_a_place_is_moved_and_the_others_wait_until_it_is_time_to_park(
     assert!(parks.iter().all(|(at, _)| *at >= push_at_ms), "in time before the deadline, and not sooner");
     assert_eq!((report.sessions.counts.moved, report.sessions.counts.parked, report.cut), (31, 49, 49));
     let why = report.why.expect("nobody is parked in silence");
-    assert!(why.starts_with("49 sessions were parked: "), "{why}");
+    assert!(why.contains("49 sessions were parked: "), "{why}");
 }
 
 #[test]
