@@ -34,7 +34,8 @@ impl Teller {
         let (from, was_held) = (told.phase, told.held);
         let running = !matches!(phase, Phase::Serving | Phase::Drained);
         let changed = phase != from || figures.held != was_held;
-        if !changed && !(running && now.since(told.at) >= PROGRESS_EVERY_MS) {
+        let due = running && now.since(told.at) >= PROGRESS_EVERY_MS;
+        if !changed && !due {
             return;
         }
         (told.phase, told.held, told.at) = (phase, figures.held, now);
