@@ -10,7 +10,7 @@ const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
 
 /** The code block of the README that has this in it. */
 function example(has: string): string {
-  const blocks = [...README.matchAll(/```js\n([^`]*)```/g)].map(([, code]) => code ?? "");
+  const blocks = [...README.matchAll(/\x60{3}js\n([^\x60]*)\x60{3}/g)].map(([, code]) => code ?? "");
   const found = blocks.filter((code) => code.includes(has));
   assert.equal(found.length, 1, `one example has ${has}`);
   return found[0] as string;

@@ -149,7 +149,7 @@ impl Machine {
     /// # Panics
     /// When the system has no such program.
     pub fn replace_program(&self, path: &str, script: &str) {
-        let own = format!("/root/{}", path.rsplit('/').next().unwrap_or(path));
+        let own = format!("/srv/{}", path.rsplit('/').next().unwrap_or(path));
         self.write(&own, 0o755, script);
         sh(&format!("mount --bind {} {}", self.path(&own).display(), self.path(path).display()));
     }

@@ -2,6 +2,7 @@
 //! real client, and every trouble that its bounds allow. `tests/README.md` says what is covered.
 #![allow(unreachable_pub, reason = "one binary: what its modules share is public among them")]
 
+mod answers;
 mod bounds;
 mod check;
 mod client_side;

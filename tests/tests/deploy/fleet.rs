@@ -61,11 +61,11 @@ impl Two {
         let mut running = Vec::new();
         for (own, other) in [(&a, &b), (&b, &a)] {
             running.push(kitchen(own).await);
-            own.write("/root/cluster.key", 0o600, &format!("{}\n", tidegate_tests::cluster_key()));
+            own.write("/srv/cluster.key", 0o600, &format!("{}\n", tidegate_tests::cluster_key()));
             let (peer, peer_url) = (format!("http://{}:8081", other.address), format!("http://{}:8081", own.address));
             let args = [
                 ["serve", "--public", "0.0.0.0:8080", "--private", "0.0.0.0:8081", "--insecure-private"].as_slice(),
-                &["--data-dir", "/var/lib/tidegate", "--cluster-key-file", "/root/cluster.key"],
+                &["--data-dir", "/var/lib/tidegate", "--cluster-key-file", "/srv/cluster.key"],
                 &["--app", "ws://127.0.0.1:3000", "--app-events", "http://127.0.0.1:3000/tidegate/events"],
                 &["--peer", &peer, "--peer-url", &peer_url],
             ];
