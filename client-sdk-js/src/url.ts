@@ -43,7 +43,7 @@ export function checkProtocols(protocols: unknown): readonly string[] {
   const list = isIterable(protocols) ? [...protocols].map(text) : protocols === undefined ? [] : [text(protocols)];
   const seen = new Set<string>();
   for (const protocol of list) {
-    if (!/^[!#$%&'*+\-.^_\x60|~0-9A-Za-z]+$/.test(protocol)) {
+    if (!/^[!#$%&\x27*+\-.^_\x60|~0-9A-Za-z]+$/.test(protocol)) {
       throw new BadAddress(`The subprotocol '${protocol}' is invalid: it must be an HTTP token.`);
     }
     if (seen.has(protocol)) throw new BadAddress(`The subprotocol '${protocol}' is duplicated.`);

@@ -8,12 +8,14 @@
     reason = "the search itself has a clock; what it searches has not"
 )]
 
+mod trouble;
 mod world;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::time::{Duration, Instant};
 use tidegate_protocol::control::Phase;
-use world::{Step, Trouble, World};
+use trouble::Trouble;
+use world::{Step, World};
 
 /// A search that takes longer has a trouble too many; it fails and is never cut off in silence.
 const TIME_MAX: Duration = Duration::from_secs(120);

@@ -13,7 +13,7 @@
 //! | `side` | what the cell holds |
 //! | `notice` | news of a drain |
 //! | `socket`, `dial`, `pulse` | one WebSocket to the app, and whether it is alive |
-//! | `troubles` | what apps do that clients feel: counted, and summed up in the log |
+//! | `troubles` | what apps do that clients feel: counted, and told in the log |
 //! | `events` | what is posted |
 
 mod dial;
@@ -37,7 +37,7 @@ pub use notice::{Notice, notify_all};
 pub use open::{AppError, Opened, Opening, Unopened, attach, open};
 pub use relay::relay;
 pub use side::Side;
-pub use troubles::{left_out, sum_up};
+pub use troubles::left_out;
 
 use crate::config::{Config, SettingError};
 use crate::hub::Hub;
@@ -77,7 +77,6 @@ pub struct App {
     tls: Option<Arc<ClientConfig>>,
     dials: Semaphore,
     posts: Arc<Semaphore>,
-    troubles: troubles::Troubles,
     left_out: troubles::LeftOut,
 }
 
@@ -106,7 +105,7 @@ impl App {
         let permits = |count: u64| (count as usize).min(Semaphore::MAX_PERMITS);
         let posts = Arc::new(Semaphore::new(permits(limits.app_posts)));
         let dials = Semaphore::new(permits(limits.app_dials));
-        Ok(Self { client, tls, dials, posts, troubles: Default::default(), left_out: Default::default() })
+        Ok(Self { client, tls, dials, posts, left_out: Default::default() })
     }
 }
 

@@ -38,7 +38,6 @@ pub async fn sweep(hub: Arc<Hub>, every: Duration) {
             }
         }
         hub.gauge(now_s, heartbeat_s);
-        app::sum_up(&hub);
         hub.metrics.upkeep();
     }
 }

@@ -85,6 +85,11 @@ impl FaultyDisk {
         self.state().fault.is_some()
     }
 
+    /// Whether there is a limit to what may lie on it.
+    pub fn is_limited(&self) -> bool {
+        self.state().capacity_bytes.is_some()
+    }
+
     /// How many changing operations there were.
     pub fn operations(&self) -> u64 {
         self.state().ops

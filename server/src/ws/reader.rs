@@ -59,6 +59,8 @@ pub struct Reader {
     parts: Option<Box<Parts>>,
     /// Whether whole frames may be among what is kept.
     was_stopped: bool,
+    /// Whether something could not be read: then nothing that follows can be, and nothing is kept.
+    is_broken: bool,
 }
 
 /// A frame's header, checked.
@@ -74,7 +76,7 @@ impl Reader {
     /// A reader for what the other end says from its first frame on; `early` came right behind the handshake.
     pub fn new(role: Role, early: Vec<u8>) -> Self {
         let was_stopped = !early.is_empty();
-        Self { role, rest: early, parts: None, was_stopped }
+        Self { role, rest: early, parts: None, was_stopped, is_broken: false }
     }
 
     /// Whether there may be messages among what came already: [`Reader::feed`] it nothing to see them, before
@@ -92,8 +94,25 @@ impl Reader {
     /// The bytes are changed where they are masked.
     ///
     /// # Errors
-    /// See [`ReadError`]. Nothing can be read after one, or after a close.
+    /// See [`ReadError`]. Nothing can be read after one, or after a close; what there was of a message is let go at
+    /// once, for the connection may stand open for a while yet.
     pub fn feed<B>(
+        &mut self,
+        bytes: &mut [u8],
+        bytes_max: usize,
+        see: &mut dyn FnMut(Event<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, ReadError> {
+        if self.is_broken {
+            return Err(ReadError::Protocol(ProtocolError::ReceivedAfterClosing));
+        }
+        let fed = self.take_in(bytes, bytes_max, see);
+        if fed.is_err() {
+            (self.rest, self.parts, self.was_stopped, self.is_broken) = (Vec::new(), None, false, true);
+        }
+        fed
+    }
+
+    fn take_in<B>(
         &mut self,
         bytes: &mut [u8],
         bytes_max: usize,

@@ -242,3 +242,21 @@ fn half_a_frame_is_kept_and_nothing_after_it() {
     assert_eq!(count, 1);
     assert_eq!(reader.kept_bytes(), 0, "between messages nothing is on the heap");
 }
+
+#[test]
+fn of_a_message_that_cannot_be_read_nothing_is_kept_and_nothing_after_it_is_read() {
+    let mut reader = Reader::new(Role::Server, Vec::new());
+    let mut first = Vec::new();
+    frame::masked(&mut first, false, &[7; 200], [1, 2, 3, 4]);
+    // Not the last frame of its message.
+    first[0] &= 0x7f;
+    let mut feed = |bytes: &[u8]| reader.feed(&mut bytes.to_vec(), BYTES_MAX, &mut |_| ControlFlow::<()>::Continue(()));
+    assert_eq!(feed(&first), Ok(ControlFlow::Continue(())));
+    first[0] &= 0xf0;
+    assert_eq!(feed(&first), Err(ReadError::TooLong { bytes: 400, bytes_max: BYTES_MAX }));
+    let mut whole = Vec::new();
+    frame::masked(&mut whole, false, &[7; 5], [1, 2, 3, 4]);
+    assert!(feed(&whole).is_err(), "it may stand in the middle of a frame");
+    assert!(feed(&[]).is_err());
+    assert_eq!(reader.kept_bytes(), 0, "its connection may stay open for seconds");
+}

@@ -2,6 +2,7 @@
 
 use crate::calm::Calm;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate_tests::{RawClient, within};
@@ -10,6 +11,8 @@ use tokio::task::JoinSet;
 
 /// Connections of one attack.
 const HALF_OPEN: usize = 10_000;
+/// How soon a newcomer who was told to come back does so.
+const COMES_BACK: Duration = Duration::from_millis(250);
 /// Connections that are being opened at a time.
 const AT_A_TIME: usize = 500;
 
@@ -74,7 +77,20 @@ async fn ten_thousand_upgraded_connections_without_a_hello_cost_a_bounded_memory
             .await
         };
         assert!(opened.len() >= 1_024, "{} were opened", opened.len());
-        let newcomer = within("a newcomer is welcomed among them", RawClient::welcomed(&url)).await;
+        // While they have every place a newcomer is told to come back; he does, and they go by themselves.
+        let newcomer = within("a newcomer is welcomed among them", async {
+            loop {
+                match RawClient::try_open(&url, &[("sec-websocket-protocol", "tidegate.v1")]).await {
+                    Ok(mut client) => {
+                        client.frame(&json!({"type": "hello"})).await;
+                        break (client.expect("welcome").await, client);
+                    }
+                    Err(refused) => assert_eq!(refused.status, 503, "{refused:?}"),
+                }
+                tokio::time::sleep(COMES_BACK).await;
+            }
+        })
+        .await;
         going.hold((opened, newcomer)).await;
     })
     .await;

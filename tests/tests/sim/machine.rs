@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidegate::config::Config;
 use tidegate::hub::Hub;
+use tidegate::hub::cell::Cell;
 use tidegate::keys::{ClusterKeys, Sealer};
 use tidegate::run::Start;
 use tidegate::store::faulty::{FaultyDisk, Survives};
@@ -17,6 +18,7 @@ use tidegate::store::{Limits, Store, Writer, next_incarnation};
 use tidegate::world::World;
 use tidegate_protocol::id::{HubId, Incarnation, SessionId};
 use tidegate_protocol::peer::SNAPSHOT_VERSIONS;
+use tidegate_protocol::session::State;
 use tokio::sync::Notify;
 
 pub(crate) const PUBLIC_PORT: u16 = 8080;
@@ -101,7 +103,7 @@ impl Machine {
         std::mem::take(&mut lock(&self.touched))
     }
 
-    /// What the last process left on its disk when it ended; told once.
+    /// What the last process left on its disk, or found no room for there, when it ended; told once.
     pub(crate) fn left(&self) -> Vec<SessionId> {
         std::mem::take(&mut lock(&self.left))
     }
@@ -133,6 +135,10 @@ impl Machine {
                 self.terminate.notified().await;
                 tidegate::run::stop(&hub, self.hurry.notified()).await;
                 lock(&self.left).extend(hub.store.list(None, usize::MAX).into_iter().map(|(session, _)| session));
+                if self.disk().is_limited() {
+                    // Who found no room on it was told so by 1012 with a slot, and is lost with the process.
+                    lock(&self.left).extend(unparked(&hub));
+                }
                 *lock(&self.live) = None;
             }
             // Its disk refuses: a process says so and ends, and somebody starts the next one.
@@ -185,4 +191,12 @@ impl Machine {
         };
         Ok(start.run()?)
     }
+}
+
+/// Sessions that a process holds in memory and nowhere else.
+fn unparked(hub: &Hub) -> Vec<SessionId> {
+    let held = |cell: &Arc<Cell>| {
+        matches!(cell.lock().session.state(), State::Serving { .. } | State::Frozen { .. }).then_some(cell.id)
+    };
+    hub.all_cells().iter().filter_map(held).collect()
 }

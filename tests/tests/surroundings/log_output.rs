@@ -198,7 +198,7 @@ async fn refusals_without_end_are_a_few_log_lines_and_a_sum() {
         });
     }
     refused.join_all().await;
-    let about = |line: &&String| line.contains("the app did not take a new session");
+    let about = |line: &&String| line.contains("the app is away");
     // The sum comes when its ten seconds are over, or at the end.
     hub.signal(Signal::Term);
     let said = hub.exit().await.stderr;

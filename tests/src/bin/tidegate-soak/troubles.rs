@@ -105,26 +105,8 @@ async fn make(trouble: Trouble, at: usize, fleet: &Fleet, chance: &mut Chance, t
         }
         Trouble::CutAll => fleet.front.cut(),
         Trouble::Armed => armed(at, fleet, chance, tally).await,
-        Trouble::FullDisk => {
-            // Not a byte more may be written; its drain has peers, its stop may have to park.
-            hub.limit_file_bytes(Some(0));
-            let policy = policy(chance);
-            drain(&hub, &policy).await;
-            if chance.once_in(2) {
-                ended(&hub, &policy, tally).await;
-            }
-            stop(&hub, tally).await;
-        }
-        Trouble::ClosedLog => {
-            stop(&hub, tally).await;
-            fleet.start_with_a_closed_log(at).await;
-            let hub = fleet.hub(at);
-            tokio::time::sleep(chance.span(500, 2_000)).await;
-            let policy = policy(chance);
-            drain(&hub, &policy).await;
-            ended(&hub, &policy, tally).await;
-            stop(&hub, tally).await;
-        }
+        Trouble::FullDisk => full_disk(&hub, chance, tally).await,
+        Trouble::ClosedLog => closed_log(at, fleet, chance, tally).await,
         Trouble::TwoHubs => {
             let policy = policy(chance);
             fleet.front_of(&[at, LASTING]);
@@ -133,6 +115,29 @@ async fn make(trouble: Trouble, at: usize, fleet: &Fleet, chance: &mut Chance, t
             fleet.front_of(&[0, 1, 2]);
         }
     }
+}
+
+/// Not a byte more may be written; the hub's drain has peers, its stop may have to park.
+async fn full_disk(hub: &Hub, chance: &mut Chance, tally: &Tally) {
+    hub.limit_file_bytes(Some(0));
+    let policy = policy(chance);
+    drain(hub, &policy).await;
+    if chance.once_in(2) {
+        ended(hub, &policy, tally).await;
+    }
+    stop(hub, tally).await;
+}
+
+/// The next process of a hub has nobody who reads its log.
+async fn closed_log(at: usize, fleet: &Fleet, chance: &mut Chance, tally: &Tally) {
+    stop(&fleet.hub(at), tally).await;
+    fleet.start_with_a_closed_log(at).await;
+    let hub = fleet.hub(at);
+    tokio::time::sleep(chance.span(500, 2_000)).await;
+    let policy = policy(chance);
+    drain(&hub, &policy).await;
+    ended(&hub, &policy, tally).await;
+    stop(&hub, tally).await;
 }
 
 /// Among the two that may be killed, the other one.
