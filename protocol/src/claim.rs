@@ -184,8 +184,7 @@ impl Claim {
             Search::Done => return,
         };
         if unheard && self.orphaned {
-            self.search = Search::Done;
-            out.push(Step::Reset { why: "owner_lost", record: None });
+            self.owner_is_lost(out);
         } else {
             self.retry(RETRY_MOVING_MS, "locating", out);
         }
@@ -198,7 +197,11 @@ impl Claim {
             && *at == hub
             && answers.get(at).copied().flatten().is_none()
         {
-            self.on_limit(out);
+            if self.orphaned {
+                self.owner_is_lost(out);
+            } else {
+                self.retry(RETRY_SILENT_MS, "peer_silent", out);
+            }
         }
     }
 
@@ -290,6 +293,11 @@ impl Claim {
         out.push(Step::Refuse(close, why));
     }
 
+    fn owner_is_lost<M>(&mut self, out: &mut Vec<Step<M>>) {
+        self.search = Search::Done;
+        out.push(Step::Reset { why: "owner_lost", record: None });
+    }
+
     fn retry<M>(&mut self, after_ms: u64, why: &'static str, out: &mut Vec<Step<M>>) {
         self.search = Search::Done;
         out.push(Step::Retry { after_ms, why });
@@ -323,8 +331,7 @@ impl Claim {
             self.search = Search::Done;
             out.push(Step::Reset { why: "unknown", record: None });
         } else if self.orphaned {
-            self.search = Search::Done;
-            out.push(Step::Reset { why: "owner_lost", record: None });
+            self.owner_is_lost(out);
         } else {
             self.retry(RETRY_SILENT_MS, "peer_silent", out);
         }

@@ -107,6 +107,12 @@ impl Peers {
         self.peers.values().any(|peer| is_hopeful(peer.state))
     }
 
+    /// Whether somebody serves and has said that it has no room.
+    pub(super) fn any_full(&self) -> bool {
+        let is_full = |peer: &Peer| peer.room.is_some_and(|room| room.places == 0);
+        self.peers.values().any(|peer| is_hopeful(peer.state) && is_full(peer))
+    }
+
     /// Whether other hubs were ever heard of.
     pub(super) fn any_known(&self) -> bool {
         !self.peers.is_empty()

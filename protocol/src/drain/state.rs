@@ -50,7 +50,8 @@ pub(super) enum HeldWhy {
     /// Nobody takes sessions when the notice has aged. `park_at`: it was agreed that they are parked then; without it
     /// they are when the time kept for that begins.
     NoPeerYet { park_at: Option<Millis> },
-    /// Nobody takes sessions any more, or nobody has room. `park_at` as above.
+    /// Nobody takes sessions any more, or nobody has room. `park_at` as above; where hubs fell silent
+    /// parking waits until time is short, for they may be back.
     NoPeer { park_at: Option<Millis>, probe_at: Millis },
 }
 

@@ -228,8 +228,9 @@ impl Drain {
         let after = self.peers.any_eligible();
         self.seq += u64::from(before != after);
         if !after {
-            let park_at = self.agreed_park_at(now);
-            if self.plan.may_park && matches!(self.state, State::Settling { step: Step::Pushing, .. }) {
+            // Who fell silent may be back soon: even who agreed to parking is parked then only when time is short.
+            let park_at = if self.peers.any_full() { self.agreed_park_at(now) } else { None };
+            if park_at.is_some() && matches!(self.state, State::Settling { step: Step::Pushing, .. }) {
                 return self.park_all(now);
             }
             return self.hold(|probe_at| HeldWhy::NoPeer { park_at, probe_at }, now);
@@ -277,7 +278,7 @@ impl Drain {
         for id in self.ids(|seat| seat.origin == Origin::Start && matches!(seat.place, Place::Stuck { .. })) {
             self.roster.put(id, Place::ParkDue, None, now);
         }
-        if self.plan.may_park && !self.peers.any_eligible() {
+        if self.plan.may_park && !self.peers.any_eligible() && self.peers.any_full() {
             self.park_all(now);
         }
     }

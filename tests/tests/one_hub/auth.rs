@@ -151,6 +151,7 @@ async fn the_newest_jwt_counts_and_the_channels_follow_it_but_for_those_that_the
     // An older one that still counts takes nothing back.
     let mut third = back(&hub, &resumed["token"], 3, Some(&counting(300, &["desk"]))).await;
     third.expect("welcome").await;
+    assert_eq!(third.expect_text().await, "for the team", "it said that it has received nothing");
     assert_eq!(hub.session(&session).await.channels, ["news", "team"]);
     assert_eq!(with(&hub, &auth).await.closed().await.0, Some(4522), "the JWT that it began with has run out");
     assert_eq!(hub.api.publish(&json!({"session": session}), "still here").await, 1);

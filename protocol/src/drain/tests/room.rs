@@ -44,6 +44,21 @@ fn who_agreed_to_parking_waits_for_room_as_long_as_for_a_gate() {
 }
 
 #[test]
+fn who_agreed_to_parking_is_not_parked_because_a_hub_fell_silent_for_a_while() {
+    for silent_at_ms in [7_000, 50_000] {
+        let mut fleet = Fleet::with_peers(&may_park(POLICY), 40, 10, &[with_room(PEER.0, 90, 1)]);
+        fleet.pass(silent_at_ms);
+        fleet.tell(Event::PeersChanged(Vec::new()));
+        // Longer than a gate waits.
+        fleet.pass(5_000);
+        let told_at = fleet.now.0;
+        fleet.tell(Event::PeersChanged(vec![with_room(PEER.0, 90, told_at)]));
+        let report = fleet.run_to_end();
+        assert_eq!((report.sessions.counts.moved, report.sessions.counts.parked), (50, 0), "{silent_at_ms}");
+    }
+}
+
+#[test]
 fn a_drain_that_waits_for_room_goes_on_when_there_is_some() {
     let mut fleet = Fleet::with_peers(POLICY, 40, 10, &[with_room(PEER.0, 20, 1)]);
     fleet.pass(8_000);
