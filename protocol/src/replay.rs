@@ -100,6 +100,14 @@ impl<M: Payload> Replay<M> {
         self.end()
     }
 
+    /// Lets the oldest go until what is left has at most so many bytes: a gap for whoever lacks them.
+    pub fn keep_newest(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            self.drop_oldest();
+        }
+        self.messages.shrink_to_fit();
+    }
+
     /// Forgets everything up to and with `received`. False if the reader claims more than was sent.
     pub fn ack(&mut self, received: Offset) -> bool {
         if received > self.end() {

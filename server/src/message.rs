@@ -49,6 +49,11 @@ impl Message {
         &self.frame
     }
 
+    /// Its share of the memory that it has together with everybody else who holds it, in bytes.
+    pub fn share_bytes(&self) -> usize {
+        self.frame.len() / Arc::strong_count(&self.frame) + OVERHEAD_BYTES
+    }
+
     /// Whether it is text.
     pub fn is_text(&self) -> bool {
         self.frame.first() == Some(&TEXT)

@@ -10,7 +10,7 @@ use crate::frame::Old;
 use crate::id::ConnectionId;
 use crate::peer::PeerMessage;
 use crate::position::Offset;
-use crate::replay::{Next, Payload, ReplayLimits};
+use crate::replay::{Next, Payload, Replay, ReplayLimits};
 
 /// The last word to a client whose hello was judged.
 pub(super) fn refuse<M>(conn: ConnectionId, verdict: Verdict) -> Action<M> {
@@ -283,6 +283,14 @@ impl<M: Payload> Session<M> {
             | State::Copy { .. }
             | State::Parked { .. }
             | State::Ended { .. } => None,
+        }
+    }
+
+    /// What a session that is served without a connection holds for its client.
+    pub fn held_for_absent(&mut self) -> Option<&mut Replay<M>> {
+        match &mut self.state {
+            State::Serving { link: Link::Detached, record, .. } => Some(&mut record.outbox),
+            _ => None,
         }
     }
 

@@ -58,6 +58,7 @@ macro_rules! limits {
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 limits! {
     /// Largest app message either way; a larger one from a client closes its connection with 1009, one from the app ends its session with 1012 `app error`, a larger publish is refused
@@ -66,6 +67,8 @@ limits! {
     "limit-unacked-messages", count, unacked_messages = 1024, "1024", 1..=1_000_000;
     /// Bytes of such messages per session; the same policy. At least the largest message
     "limit-unacked-bytes", size_bytes, unacked_bytes = MIB, "1MiB", 1..=256 * MIB;
+    /// Bytes of such messages that sessions without a connection may hold together; beyond it those that went first keep their newest 64 KiB, and their clients are told of a gap
+    "limit-away-bytes", size_bytes, away_bytes = GIB, "1GiB", MIB..=1024 * GIB;
     /// Channels one session may be in; joining one more is refused
     "limit-channels", count, channels_per_session = 64, "64", 0..=4096;
     /// Bytes of app state kept with a session; more is refused

@@ -2,6 +2,7 @@
 
 pub mod act;
 mod arrivals;
+mod away;
 pub mod calls;
 pub mod cell;
 pub mod claims;

@@ -53,15 +53,19 @@ impl Hub {
         let mut counts = [0u64; 4];
         let (mut gone, mut ran_out) = (Vec::new(), Vec::new());
         let judged_at = self.auth.is_needed().then(|| self.unix_ms());
-        let mut unacked_bytes = 0;
+        let (mut unacked_bytes, mut away_bytes) = (0, 0);
         for cell in self.all_cells() {
             let inner = cell.lock();
             app::beat(self, &cell, &inner, now_s, heartbeat_s);
             ran_out.extend(judged_at.and_then(|now_unix_ms| Self::has_run_out(&inner, now_unix_ms)));
-            unacked_bytes += inner.session.record().map_or(0, |record| record.outbox.bytes());
+            let held = inner.session.record().map_or(0, |record| record.outbox.bytes() as u64);
+            unacked_bytes += held;
             match inner.session.state() {
                 State::Serving { link: Link::Attached { .. }, .. } => counts[0] += 1,
-                State::Serving { .. } => counts[1] += 1,
+                State::Serving { .. } => {
+                    counts[1] += 1;
+                    away_bytes += held;
+                }
                 State::Frozen { .. } => counts[2] += 1,
                 State::Copy { .. } => counts[3] += 1,
                 // A copy that was aborted or ran out leaves one of these without a word to anybody.
@@ -70,6 +74,7 @@ impl Hub {
             }
         }
         self.bury(gone);
+        self.bound_away(away_bytes);
         ran_out.iter().for_each(|conn| self.run_out(conn));
         for (phase, count) in [Phase::Attached, Phase::Detached, Phase::Frozen, Phase::Copy].into_iter().zip(counts) {
             self.metrics.sessions.of(phase).set(count as f64);

@@ -1,11 +1,12 @@
 //! Memory that others fill, before anybody believes them.
 
 use crate::sockets::{answer, sent};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate::hub::entrance::HALF_HELLOS_MAX;
+use tidegate_protocol::control::SessionPhase;
 use tidegate_protocol::frame::MARK;
-use tidegate_tests::{RawClient, Setup, within};
+use tidegate_tests::{RawClient, Setup, wait_until, within};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::protocol::Message;
@@ -128,4 +129,48 @@ async fn a_flood_of_busy_in_a_drain_holds_one_word_a_session() {
     let grown_kib = peak_kib.saturating_sub(before_kib);
     assert!(grown_kib < 12 * 1024, "{FLOODERS} clients made it hold {grown_kib} KiB");
     hub.drain().await;
+}
+
+#[tokio::test]
+async fn what_absent_clients_are_kept_for_is_bounded_in_sum_and_who_went_first_is_told_of_a_gap() {
+    const ABSENT: usize = 20;
+    let hub = Setup::new("A").flag("--limit-away-bytes", "2MiB").start().await;
+    let mut welcomes = Vec::new();
+    for n in 0..ABSENT {
+        let (client, welcome) = RawClient::welcomed(&hub.url("/connect")).await;
+        drop(client);
+        let session = welcome["session"].as_str().expect("an id").to_owned();
+        wait_until("it is gone", async || match hub.session(&session).await.phase {
+            SessionPhase::Detached => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        for part in 0..10 {
+            let text = format!("{n} {part} {}", "x".repeat(20_000));
+            assert_eq!(hub.api.publish(&json!({"session": session}), &text).await, 1);
+        }
+        welcomes.push(welcome);
+    }
+    wait_until("the sum is within its bound", async || {
+        let text = hub.api.get("/metrics").await;
+        let text = String::from_utf8_lossy(&text.body).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("tidegate_unacked_bytes ")).unwrap_or_default();
+        if line.parse::<f64>().is_ok_and(|bytes| bytes > 0.0 && bytes <= 2_097_152.0) {
+            Ok(())
+        } else {
+            Err(format!("{line} bytes"))
+        }
+    })
+    .await;
+    let back = async |welcome: &Value| {
+        let mut client = RawClient::back(&hub.url("/connect"), &welcome["token"], 2, 0).await;
+        client.expect("welcome").await;
+        client
+    };
+    let mut first = back(&welcomes[0]).await;
+    let gap = first.expect("gap").await;
+    assert!(gap["to"].as_u64() > gap["from"].as_u64(), "{gap}");
+    assert!(first.expect_text().await.starts_with("0 7 "), "the newest are kept");
+    let mut last = back(&welcomes[ABSENT - 1]).await;
+    assert!(last.expect_text().await.starts_with("19 0 "), "who went last has everything");
 }

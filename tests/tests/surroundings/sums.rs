@@ -26,6 +26,7 @@ fn sums(limits: &Limits) -> Vec<(&'static str, u64)> {
         ("clients' wishes in a drain", limits.sessions * 200 * 4),
         ("half messages", limits.sessions * limits.message_bytes),
         ("messages to clients", limits.sessions * limits.unacked_bytes),
+        ("messages to absent clients", limits.away_bytes),
         ("messages to the app", limits.sessions * limits.unacked_bytes),
         ("recent fleet-wide messages", limits.ring_bytes),
         ("bodies of private calls", limits.private_connections * limits.api_body_bytes),
