@@ -319,6 +319,10 @@ impl Fan {
     pub fn restore(&self, record: &mut Record<Message>, parked_by: Option<Incarnation>) {
         let goes_on = |run: Incarnation| self.heirs.contains(&run) && !self.doubted.contains(&run);
         let mut missed = !parked_by.is_some_and(goes_on);
+        if let Some(run) = parked_by.filter(|run| !self.heirs.contains(run)) {
+            // Its own messages are told as a gap. A hub that still has one must not bring it after newer ones.
+            record.applied.insert(run.to_string(), u64::MAX);
+        }
         for (origin, last) in &self.past {
             missed |= record.applied.remove(&origin.to_string()).is_some_and(|had| had < *last);
         }

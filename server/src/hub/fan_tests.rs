@@ -116,3 +116,15 @@ fn a_hub_gives_what_another_one_lacks_in_order_and_as_far_as_its_ring_goes() {
     fan.remember(entry(9, 1), 0);
     assert_eq!(given(&fan, 4, u64::MAX, 64), [5, 6], "what others said is theirs to give");
 }
+
+#[test]
+fn what_was_told_as_a_gap_is_not_brought_later_by_another_hub_after_newer_messages() {
+    // Run 2 ended without leaving its ledger; a peer still has what was posted to it.
+    let ledger = Ledger::new(Incarnation(3), 8, 8 << 10, None);
+    let mut record = parked(&[(2, 5), (9, 1)]);
+    ledger.lock().restore(&mut record, Some(Incarnation(2)));
+    assert!(record.has_missed());
+    let had = record.applied.get(&Incarnation(2).to_string()).copied();
+    assert_eq!(had, Some(u64::MAX), "nothing of run 2 is for it any more, whoever has it");
+    assert_eq!(record.applied.get(&Incarnation(9).to_string()), Some(&1), "a run that goes on is");
+}
