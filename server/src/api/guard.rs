@@ -36,8 +36,13 @@ const OWN_SITES: [&[u8]; 2] = [b"same-origin", b"none"];
 pub(super) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     match check(&api, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => turned_away(&api, refusal),
     }
+}
+
+fn turned_away(api: &Api, refusal: Refusal) -> Response {
+    api.hub.metrics.rejected.of(Rejected::PrivateCall).increment(1);
+    refusal.into_response()
 }
 
 fn check(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -52,7 +57,6 @@ fn check(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let open = path.starts_with(HEALTH) || path.starts_with(PEER);
     match &api.token {
         Some(token) if !open && !token.is_in(headers) => {
-            api.hub.metrics.rejected.of(Rejected::Unauthorized).increment(1);
             let detail = match headers.contains_key(header::AUTHORIZATION) {
                 true => "the bearer token is not the one in --private-token-file of this hub",
                 false => "this hub wants the token of its --private-token-file: send `Authorization: Bearer <token>`",
@@ -116,16 +120,16 @@ fn start_of(value: &[u8]) -> String {
 }
 
 /// A body must be JSON by its content type.
-pub(super) async fn json_only(request: Request, next: Next) -> Response {
-    typed(JSON, request, next).await
+pub(super) async fn json_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    typed(&api, JSON, request, next).await
 }
 
 /// The app's state may be any bytes, but says so.
-pub(super) async fn opaque_only(request: Request, next: Next) -> Response {
-    typed(OPAQUE, request, next).await
+pub(super) async fn opaque_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    typed(&api, OPAQUE, request, next).await
 }
 
-async fn typed(wanted: &[&str], request: Request, next: Next) -> Response {
+async fn typed(api: &Api, wanted: &[&str], request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || has_type(request.headers(), wanted) {
         return next.run(request).await;
     }
@@ -136,7 +140,7 @@ async fn typed(wanted: &[&str], request: Request, next: Next) -> Response {
     let given = given
         .map_or_else(|| "the body has no content type".to_owned(), |given| format!("the content type is \"{given}\""));
     let detail = format!("{given}: send {}", wanted.join(" or "));
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "Wrong content type", detail).into_response()
+    turned_away(api, Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "Wrong content type", detail))
 }
 
 #[cfg(test)]

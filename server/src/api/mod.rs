@@ -26,7 +26,7 @@ use crate::config::{Config, SettingError};
 use crate::hub::Hub;
 use crate::keys::PrivateToken;
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
 use http::{Method, StatusCode, Uri};
 use problem::Refusal;
@@ -75,10 +75,10 @@ pub fn router(hub: Arc<Hub>, token: Option<PrivateToken>) -> Router {
         .route("/healthz/live", get(health::live))
         .route("/healthz/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route_layer(from_fn(guard::json_only));
+        .route_layer(from_fn_with_state(api.clone(), guard::json_only));
     let opaque = Router::new()
         .route("/v1/sessions/{id}/state", get(sessions::state).put(sessions::set_state))
-        .route_layer(from_fn(guard::opaque_only));
+        .route_layer(from_fn_with_state(api.clone(), guard::opaque_only));
     let peers = crate::peer::routes().with_state(api.hub.clone());
     json.merge(opaque)
         .merge(peers)

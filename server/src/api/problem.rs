@@ -46,6 +46,11 @@ impl Refusal {
         refusal
     }
 
+    /// Whether it says to come back later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    }
+
     #[must_use]
     pub(super) fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.problem = Box::new(self.problem.with(name, value));

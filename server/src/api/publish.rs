@@ -10,6 +10,7 @@ use crate::hub::Hub;
 use crate::hub::calls::{Call, CallError};
 use crate::message::Message;
 use crate::peer::{self, Asked, FanOutcome};
+use crate::telemetry::Rejected;
 use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
@@ -30,7 +31,7 @@ pub(super) async fn publish(
 ) -> Result<Json<PublishAnswer>, Refusal> {
     let request: PublishRequest = body.parse().map_err(|refusal| unreadable(&body, refusal))?;
     check_names(&request.to)?;
-    let message = message(&request.payload, api.hub.config.limits.message_bytes)?;
+    let message = message(&request.payload, &api.hub)?;
     let task = Task { to: request.to.clone(), message, scope: request.scope };
     let Some(key) = &request.idempotency_key else {
         return run(&api, task, None, None).await.map(Json);
@@ -39,7 +40,11 @@ pub(super) async fn publish(
         .map_err(|error| Refusal::bad_request(format!("the body cannot be written again: {error}")))?;
     let fingerprint = repeats::fingerprint(&written);
     for _ in 0..TURNS_MAX {
-        match api.repeats.turn(key, fingerprint)? {
+        let turn = api.repeats.turn(key, fingerprint);
+        if turn.as_ref().is_err_and(Refusal::is_busy) {
+            api.hub.metrics.rejected.of(Rejected::QueueFull).increment(1);
+        }
+        match turn? {
             Turn::First(ticket) => return run(&api, task, None, Some(ticket)).await.map(Json),
             Turn::GoOn(ticket, before) => return run(&api, task, Some(before), Some(ticket)).await.map(Json),
             Turn::Repeat(mut answer) => {
@@ -93,7 +98,8 @@ fn check_names(to: &Target) -> Result<(), Refusal> {
     })
 }
 
-fn message(payload: &Payload, limit: u64) -> Result<Message, Refusal> {
+fn message(payload: &Payload, hub: &Hub) -> Result<Message, Refusal> {
+    let limit = hub.config.limits.message_bytes;
     let message = match payload {
         Payload::Text(text) => Message::text(text),
         Payload::Json(json) => Message::text(json.get()),
@@ -108,6 +114,7 @@ fn message(payload: &Payload, limit: u64) -> Result<Message, Refusal> {
     };
     let given = message.bytes().len() as u64;
     if given > limit {
+        hub.metrics.rejected.of(Rejected::TooLarge).increment(1);
         Err(Refusal::too_large("the message", given, limit, "--limit-message-bytes"))
     } else {
         Ok(message)

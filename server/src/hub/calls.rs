@@ -7,6 +7,7 @@ use super::fan;
 use super::parking::Stored;
 use crate::message::Message;
 use crate::peer::Asked;
+use crate::telemetry::Rejected;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -169,6 +170,7 @@ impl Hub {
             Place::Wait => {
                 let waiting = inner.waiting.get_or_insert_default();
                 if waiting.len() >= self.config.limits.frozen_calls as usize {
+                    self.metrics.rejected.of(Rejected::QueueFull).increment(1);
                     return Try::Answered(Err(busy("the session is being moved and its queue of calls is full", 250)));
                 }
                 let (answer, answered) = oneshot::channel();
@@ -241,6 +243,7 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
                 .record()
                 .is_some_and(|record| !record.outbox.has_room(message.size_bytes(), &fan::limits(hub)));
             if full {
+                hub.metrics.rejected.of(Rejected::SlowConsumer).increment(1);
                 return Err(busy(
                     "slow_consumer: the client has not acked what it was sent, and the buffer is full",
                     1_000,
@@ -257,6 +260,7 @@ fn apply(hub: &Arc<Hub>, cell: &Arc<Cell>, inner: &mut Inner, call: &Call) -> Re
         Call::Join(name) => {
             let count = record.channels.len() as u64 + 1;
             if !record.channels.contains(name) && count > limits.channels_per_session {
+                hub.metrics.rejected.of(Rejected::Channels).increment(1);
                 return Err(CallError::TooMuch {
                     what: "channels of one session".into(),
                     limit: limits.channels_per_session,

@@ -71,7 +71,11 @@ impl Hub {
 
     /// The last word to a client whose credentials do not fit the session.
     pub(crate) fn turn_away(&self, conn: &Conn, denied: Denied) {
-        self.metrics.rejected.of(Rejected::Unauthorized).increment(1);
+        let why = match denied {
+            Denied::OtherUser | Denied::Expired => Rejected::Unauthorized,
+            Denied::TooManyChannels { .. } => Rejected::Channels,
+        };
+        self.metrics.rejected.of(why).increment(1);
         match denied {
             Denied::OtherUser => conn.close(Close::BadToken, TokenError::OtherUser.to_string()),
             Denied::Expired => conn.close(Close::AuthExpired, EXPIRED),

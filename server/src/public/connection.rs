@@ -248,6 +248,10 @@ impl Worker {
             }
         };
         self.relay_counted();
+        // Here, because who is too slow is found by the clock as well as by a lane that is full.
+        if matches!(end, End::Close(code, _) if code == Close::SlowConsumer.code()) {
+            self.hub.metrics.rejected.of(Rejected::SlowConsumer).increment(1);
+        }
         if let (End::Closed(Some((code, reason))), Some(cell)) = (&end, &cell)
             && client_ends_session(*code)
         {

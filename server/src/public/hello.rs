@@ -119,13 +119,15 @@ fn refuse_token(hub: &Hub, conn: &Conn, error: TokenError) {
 }
 
 fn refuse_auth(hub: &Hub, conn: &Conn, error: &AuthError) {
-    hub.metrics.rejected.of(Rejected::Unauthorized).increment(1);
-    let close = match error {
-        AuthError::Missing => Close::AuthRequired,
-        AuthError::Expired { .. } => Close::AuthExpired,
-        AuthError::TooManyChannels { .. } => Close::TooManyChannels,
-        AuthError::Malformed(_) | AuthError::Signature(_) | AuthError::Claim { .. } => Close::AuthFailed,
+    let (close, metric) = match error {
+        AuthError::Missing => (Close::AuthRequired, Rejected::Unauthorized),
+        AuthError::Expired { .. } => (Close::AuthExpired, Rejected::Unauthorized),
+        AuthError::TooManyChannels { .. } => (Close::TooManyChannels, Rejected::Channels),
+        AuthError::Malformed(_) | AuthError::Signature(_) | AuthError::Claim { .. } => {
+            (Close::AuthFailed, Rejected::Unauthorized)
+        }
     };
+    hub.metrics.rejected.of(metric).increment(1);
     conn.close(close, error.to_string());
 }
 

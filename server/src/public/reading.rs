@@ -127,7 +127,10 @@ fn broken(hub: &Hub, error: ReadError) -> End {
             hub.metrics.rejected.of(Rejected::TooLarge).increment(1);
             close(Close::TooBig, error.to_string())
         }
-        ReadError::Utf8 => End::Close(1007, "a text message that is not UTF-8".into()),
+        ReadError::Utf8 => {
+            hub.metrics.rejected.of(Rejected::Protocol).increment(1);
+            End::Close(1007, "a text message that is not UTF-8".into())
+        }
         ReadError::Protocol(error) => {
             hub.metrics.rejected.of(Rejected::Protocol).increment(1);
             End::Close(1002, error.to_string().into())

@@ -88,7 +88,7 @@ label! {
         Origin = "origin",
         /// A path that leads out of the app's.
         Path = "path",
-        /// No or no valid JWT.
+        /// No or no valid JWT, or one of another user.
         Unauthorized = "unauthorized",
         /// No `tidegate.v1` was offered.
         Subprotocol = "subprotocol",
@@ -96,13 +96,13 @@ label! {
         HelloTimeout = "hello_timeout",
         /// No TLS handshake or request head within its time.
         HandshakeTimeout = "handshake_timeout",
-        /// A frame that breaks the protocol.
+        /// A frame or a text that breaks the protocol.
         Protocol = "protocol",
-        /// A message over the limit.
+        /// A message over the limit, by a client or in a publish.
         TooLarge = "too_large",
         /// The hub is full.
         Sessions = "sessions",
-        /// Too many channels.
+        /// A session with too many channels: by its JWT, or by a call.
         Channels = "channels",
         /// A resume token that is malformed or not ours.
         TokenForged = "token_forged",
@@ -110,13 +110,13 @@ label! {
         TokenExpired = "token_expired",
         /// A resume token that a later one has voided.
         TokenReuse = "token_reuse",
-        /// A client that does not take its messages.
+        /// A client that does not take its messages: it is closed, or a publish to it refused.
         SlowConsumer = "slow_consumer",
-        /// A private call without the token, or with a foreign Host or content type.
+        /// A private call without the token, or with a foreign Host, Origin or content type.
         PrivateCall = "private_call",
         /// A peer's call that is not signed as it should be.
         PeerCall = "peer_call",
-        /// A queue was full.
+        /// A queue was full: of long hellos, of calls to a session that moves, of publishes with keys.
         QueueFull = "queue_full",
     }
 }

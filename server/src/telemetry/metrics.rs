@@ -138,13 +138,6 @@ impl Metrics {
         self.drain_claims.show(&self.recorder, claims);
     }
 
-    /// Counts something turned away, by a name that is no [`Rejected`]: that of a close code above all.
-    pub fn rejected(&self, why: &'static str) {
-        let key =
-            Key::from_parts("tidegate_rejected_total", vec![metrics::Label::from_static_parts(Rejected::NAME, why)]);
-        self.recorder.register_counter(&key, &METADATA).increment(1);
-    }
-
     /// Records one handover, from move or push to live.
     pub fn handover_ms(&self, ms: u64) {
         self.handover_seconds.record(ms as f64 / 1000.0);
@@ -266,16 +259,13 @@ mod tests {
         let (one, other) = (Metrics::new(0), Metrics::new(0));
         one.messages.of(Direction::FromClient).increment(3);
         one.sessions.of(SessionPhase::Detached).set(7.0);
-        one.rejected("token_reuse");
-        one.rejected.of(Rejected::TokenReuse).increment(1);
-        one.rejected("slow_app");
+        one.rejected.of(Rejected::TokenReuse).increment(2);
         one.peer_message("claim", PeerResult::Timeout);
         one.peer_message("claim", PeerResult::Timeout);
         let text = one.render();
         line(&text, "tidegate_messages_total{direction=\"from_client\"} 3");
         line(&text, "tidegate_sessions{phase=\"detached\"} 7");
         line(&text, "tidegate_rejected_total{why=\"token_reuse\"} 2");
-        line(&text, "tidegate_rejected_total{why=\"slow_app\"} 1");
         line(&text, "tidegate_peer_messages_total{kind=\"claim\",result=\"timeout\"} 2");
         line(&other.render(), "tidegate_messages_total{direction=\"from_client\"} 0");
     }
