@@ -41,8 +41,9 @@ pub(crate) async fn a_successor_that_vanishes(book: &Book) {
     let pair = Pair::start(|setup, _| setup).await;
     book.watch(&pair.a);
     let _clients = pair.clients(2).await;
-    let later = json!({"notice_ms": 2_000, "window_ms": 300, "settle_ms": 500, "deadline_ms": 9_000, "stages": [100]});
+    let later = json!({"notice_ms": 6_000, "window_ms": 300, "settle_ms": 500, "deadline_ms": 14_000, "stages": [100]});
     drain(&pair.a, later).await;
+    // The notice is long enough for that to be noticed: else clients are sent there by name and come back.
     pair.b.kill();
     book.wait(&["tidegate_drain_held{why=\"no_successor\"}", "tidegate_drain_blockers", "tidegate_peers_failing"])
         .await;
