@@ -32,7 +32,7 @@ async fn every_metric_and_every_reason_of_a_refusal_moves() {
 
     let mut still: Vec<String> = METRICS.iter().map(|metric| metric.name.to_owned()).collect();
     still.extend(Rejected::ALL.iter().map(|why| rejected(why.text())));
-    // One move after the other must be refused for the last of them: the simulations of the drain do that.
+    // Ten moves in a row must be refused for the one that is left out: the tests of the drain machine do that.
     let holds = [Held::Gate, Held::Canary, Held::NoSuccessor];
     still.extend(holds.iter().map(|why| format!("tidegate_drain_held{{why=\"{}\"}}", why.text())));
     still.retain(|series| !book.has(series));
