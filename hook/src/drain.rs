@@ -13,7 +13,7 @@ use crate::{progress, summary};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
-use tidegate_protocol::control::{CalledOff, DrainReport, DrainResult, DrainStatus, Phase};
+use tidegate_protocol::control::{CalledOff, DrainReport, DrainResult, DrainStatus, Phase, SessionCounts};
 use tidegate_protocol::id::DrainId;
 use tokio::time::{Instant, sleep};
 
@@ -44,8 +44,11 @@ pub(crate) async fn drain(run: &Run, task: &Task) -> Ending {
             _ => "joined the drain that is under way; its policy stands",
         });
     }
+    // What the hub accounts for then was over before this run.
+    let found_over = status.joined == Some(true) && status.phase == Phase::Drained;
+    let before = found_over.then(|| status.sessions.unwrap_or_default());
     let rest_settle_ms = (*task == Task::Rest).then(|| millis(run.settings.settle));
-    Watching { run, task, watch: Watch::new(rest_settle_ms), started: Instant::now(), broke: false }
+    Watching { run, task, watch: Watch::new(rest_settle_ms), started: Instant::now(), broke: false, before }
         .until_the_end(status)
         .await
 }
@@ -76,6 +79,8 @@ struct Watching<'a> {
     started: Instant,
     /// Whether the connection broke on the way; then a drain that is gone went with the hub.
     broke: bool,
+    /// The counts at the beginning of this run, if the drain was over by then.
+    before: Option<SessionCounts>,
 }
 
 impl Watching<'_> {
@@ -154,6 +159,9 @@ impl Watching<'_> {
         let ours = self.watch.drain();
         let report = self.report(ours).await;
         if let Some(answer) = &report {
+            if self.before.is_some() && self.run.output.mode() == Mode::Json {
+                self.run.output.note("the report is of the drain that was over before this run");
+            }
             self.run.pass_on("report", &answer.raw);
         }
         let gone = called_off.filter(|_| end == End::Gone).map(|off| format!("called off by {}", off.by));
@@ -171,7 +179,12 @@ impl Watching<'_> {
                 Ending::new(Exit::GateFailed, summary::report(&report))
             }
             (_, Some(report)) => {
-                self.drained(summary::report(&report), summary::not_clean(&self.counts(&report), report.cut))
+                let last = self.run.last.borrow().as_ref().and_then(|status| status.sessions);
+                let lines = match &self.before {
+                    Some(before) => summary::report_of_before(&report, before, &last.unwrap_or(*before)),
+                    None => summary::report(&report),
+                };
+                self.drained(lines, summary::not_clean(&self.counts(&report), report.cut))
             }
             (End::Drained, None) => {
                 let last = self.run.last.borrow().clone().unwrap_or_default();
@@ -190,7 +203,7 @@ impl Watching<'_> {
 
     /// The account that `--strict` looks at. The report is closed at the drain's end; who came since
     /// stands in the last status, and the rest is about just those.
-    fn counts(&self, report: &DrainReport) -> tidegate_protocol::control::SessionCounts {
+    fn counts(&self, report: &DrainReport) -> SessionCounts {
         let mut counts = report.sessions.counts;
         if let Some(seen) = self.run.last.borrow().as_ref().and_then(|status| status.sessions) {
             counts.remaining = seen.remaining;

@@ -61,7 +61,7 @@ pub(crate) async fn look(settings: &Settings) -> Evidence {
     if let Some(holder) = holders(settings.data_dir.as_deref()).into_iter().next() {
         return Evidence::Elsewhere(holder.describe().await);
     }
-    if let Some(url) = remembered(&settings.state_file).filter(|url| *url != settings.hub)
+    if let Some(url) = remembered(&settings.state_file, settings.data_dir.as_deref()).filter(|url| *url != settings.hub)
         && let Some(address) = address_of(&url)
         && is_private(address).await
     {
@@ -77,19 +77,24 @@ pub(crate) async fn look(settings: &Settings) -> Evidence {
 /// Notes where a hub did what it was asked for. Who may not write there does without.
 pub(crate) fn remember(settings: &Settings) {
     let path = &settings.state_file;
-    if remembered(path).as_deref() == Some(&settings.hub) {
+    let data_dir = settings.data_dir.as_deref();
+    if remembered(path, data_dir).as_deref() == Some(&settings.hub) {
         return;
     }
+    let lines = format!("{}\n{}\n", settings.hub, data_dir.unwrap_or(Path::new("")).display());
     let Some(dir) = path.parent() else { return };
     let next = path.with_extension("next");
-    let _ = fs::create_dir_all(dir)
-        .and_then(|()| fs::write(&next, format!("{}\n", settings.hub)))
-        .and_then(|()| fs::rename(&next, path));
+    let _ = fs::create_dir_all(dir).and_then(|()| fs::write(&next, lines)).and_then(|()| fs::rename(&next, path));
 }
 
-fn remembered(path: &Path) -> Option<String> {
+/// Where the hub of the last success was: its address, then its data directory if the settings named one. Several hubs
+/// on a machine may share the file; with a data directory only that hub's counts.
+fn remembered(path: &Path, data_dir: Option<&Path>) -> Option<String> {
     let text = crate::file::read_small(path).ok()?;
-    text.lines().next().map(str::to_owned).filter(|url| !url.is_empty())
+    let mut lines = text.lines();
+    let (url, of) = (lines.next()?, lines.next().unwrap_or_default());
+    let is_ours = data_dir.is_none_or(|dir| Path::new(of) == dir);
+    (is_ours && !url.is_empty()).then(|| url.to_owned())
 }
 
 /// The address in a URL, without looking up names: this may not take long.
@@ -249,6 +254,19 @@ mod tests {
         let expected = ["127.0.0.1:8081", "127.0.0.1:8080"].map(|address| address.parse::<SocketAddr>().unwrap());
         assert_eq!(ours, expected);
         assert_eq!(listening(table, &BTreeSet::from([1])), []);
+    }
+
+    #[test]
+    fn the_last_success_of_another_hub_on_the_machine_speaks_for_nobody() {
+        let dir = std::env::temp_dir().join(format!("tidegate-evidence-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("last-hub");
+        let (ours, other) = (Path::new("/data/a"), Path::new("/data/b"));
+        fs::write(&file, "http://127.0.0.1:8181\n/data/b\n").unwrap();
+        assert_eq!(remembered(&file, Some(ours)), None);
+        assert_eq!(remembered(&file, Some(other)).as_deref(), Some("http://127.0.0.1:8181"));
+        assert_eq!(remembered(&file, None).as_deref(), Some("http://127.0.0.1:8181"), "nobody says which one is meant");
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -66,6 +66,21 @@ pub(crate) fn report(report: &DrainReport) -> Vec<String> {
     lines.iter().map(|line| fit(line)).collect()
 }
 
+/// What a run did that found the hub drained, and then the report of the drain that was over before it.
+pub(crate) fn report_of_before(report: &DrainReport, before: &SessionCounts, last: &SessionCounts) -> Vec<String> {
+    let since = |of: fn(&SessionCounts) -> u64| of(last).saturating_sub(of(before));
+    let mut lines = vec![format!(
+        "since this run began: {} arrived, {} moved, {} parked, {} remaining now",
+        since(|counts| counts.arrived),
+        since(|counts| counts.moved),
+        since(|counts| counts.parked),
+        last.remaining
+    )];
+    lines.push("the hub was drained already; that drain's report:".to_owned());
+    lines.extend(self::report(report));
+    lines.iter().map(|line| fit(line)).collect()
+}
+
 /// Of which apps nobody knows whether they had more to say.
 fn apps(app: &AppCounts) -> Option<String> {
     let AppCounts { said, assumed, cut } = *app;

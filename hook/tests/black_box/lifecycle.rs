@@ -34,12 +34,13 @@ fn after_block_traffic_the_rest_is_pushed_or_parked_now() {
 
 #[test]
 fn after_block_traffic_a_hub_drained_before_is_watched_until_the_late_ones_are_gone() {
-    let hub = Hub::draining(
-        vec![status("drained", 1, 3), status("drained", 2, 1), status("drained", 3, 0)],
-        report("drained", 0),
-    );
-    Agent::event("AfterBlockTraffic", &hub.url()).setting("strict = true").run().expect(0);
+    let mut first = status("drained", 1, 3);
+    first["joined"] = json!(true);
+    let hub = Hub::draining(vec![first, status("drained", 2, 1), status("drained", 3, 0)], report("drained", 0));
+    let run = Agent::event("AfterBlockTraffic", &hub.url()).setting("strict = true").run().expect(0);
     assert_eq!(hub.count("GET", "/v1/drain"), 2);
+    // What it is told is not its own account: it did not drain the hub.
+    run.says(&["since this run began:", "0 remaining now", "the hub was drained already; that drain's report:"]);
 }
 
 #[test]

@@ -201,6 +201,15 @@ impl Claim {
         }
     }
 
+    /// When the next of its runs is an orphan beside others.
+    pub(super) fn orphan_at(&self) -> Option<Millis> {
+        let ends = |run: &Run| match run.lease {
+            Lease::Counts { on_orphan: OnOrphan::Recall, lease_ms, asked_at } => Some(asked_at.plus(lease_ms)),
+            Lease::Counts { on_orphan: OnOrphan::Continue, .. } | Lease::Over => None,
+        };
+        self.runs.iter().filter_map(ends).min()
+    }
+
     /// The longest lease among its runs.
     pub(super) fn lease_ms(&self) -> u64 {
         let lease_ms = |run: &Run| match run.lease {

@@ -19,7 +19,7 @@ pub use claim::{AppLook, Claimant, Instance};
 
 use crate::control::{AskedBy, ClaimStatus, OnOrphan};
 use crate::position::Millis;
-use claim::{Claim, Lease, Life};
+use claim::{Claim, Lease, Life, Run};
 use std::collections::VecDeque;
 
 /// After parking, sessions are taken up again when nobody came to end the process for this long, unless the instance
@@ -217,7 +217,8 @@ impl Claims {
 
     /// When [`ClaimEvent::Time`] has something to say.
     pub fn next_at(&self) -> Option<Millis> {
-        self.claims.iter().filter_map(|claim| claim.ends_at(self.return_after_ms, self.parked)).min()
+        let ends = self.claims.iter().filter_map(|claim| claim.ends_at(self.return_after_ms, self.parked));
+        ends.chain(self.claims.iter().filter_map(Claim::orphan_at)).min()
     }
 
     /// Whether a look at the app is of use now.
@@ -306,8 +307,9 @@ impl Claims {
         let mut by = None;
         let (over, app) = (self.over(), self.app.clone().unwrap_or_default());
         for claim in &mut self.claims {
-            let Some(at) = claim.runs.iter().position(|run| run.attempt.as_deref() == Some(attempt)) else { continue };
-            let run = claim.runs.remove(at);
+            // One attempt may have asked for several events.
+            let its = |run: &mut Run| run.attempt.as_deref() == Some(attempt);
+            let Some(run) = claim.runs.extract_if(.., its).last() else { continue };
             by = Some(format!(
                 "{}, which gave up",
                 name(&claim.claimant, run.event.as_deref(), run.deployment.as_deref())
@@ -347,12 +349,14 @@ impl Claims {
     }
 
     fn drain_over(&mut self, now: Millis) -> Vec<ClaimAction> {
+        // Leases count up to the end: one that has run out is no claim that stays.
+        let actions = if self.course == Course::Running { self.time(self.parked, now) } else { Vec::new() };
         if self.course == Course::Running {
             self.course = Course::Over;
             let app = self.app.clone().unwrap_or_default();
             self.claims.iter_mut().for_each(|claim| claim.settle(true, &app, now));
         }
-        Vec::new()
+        actions
     }
 
     fn drain_gone(&mut self) -> Vec<ClaimAction> {

@@ -401,3 +401,38 @@ fn there_is_a_bound_for_claims_and_for_runs_and_it_says_who_goes() {
     assert_eq!(hub.claims.claims[0].runs.len(), RUNS_MAX);
     assert_eq!(hub.life(), Some(ClaimLife::Kept), "the block event is not forgotten");
 }
+
+#[test]
+fn a_run_whose_lease_is_over_goes_in_time_although_its_claim_stays_for_another() {
+    let mut hub = Hub::new();
+    let stays = Ask { on_orphan: OnOrphan::Continue, ..ask_of("stays", "ApplicationStop") };
+    hub.tell(ClaimEvent::Asked(stays));
+    hub.run(SHOP, "BeforeBlockTraffic", "d-1", "goes");
+    assert_eq!(hub.claims.next_at(), Some(Millis(60_000)), "when its lease is over");
+    // The drain's end comes before anybody looked at the time.
+    hub.now = Millis(60_000);
+    assert_eq!(hub.tell(ClaimEvent::DrainOver), []);
+    let status = hub.claims.status(hub.now);
+    assert_eq!(status[0].event.as_deref(), Some("ApplicationStop"), "the orphan keeps nothing: {status:?}");
+    assert_eq!(status[0].life, ClaimLife::Returning);
+}
+
+#[test]
+fn an_attempt_that_asked_in_two_events_undoes_both() {
+    let mut hub = Hub::new();
+    hub.run(SHOP, "ApplicationStop", "d-1", "one");
+    hub.run(SHOP, "BeforeBlockTraffic", "d-1", "one");
+    let actions = hub.undone("one");
+    assert!(matches!(actions.last(), Some(ClaimAction::Recall { .. })), "{actions:?}");
+}
+
+fn ask_of(attempt: &str, event: &str) -> Ask {
+    Ask {
+        claimant: Claimant::of(Some(SHOP), Some(attempt)),
+        attempt: Some(attempt.to_owned()),
+        event: Some(event.to_owned()),
+        deployment: Some("d-1".to_owned()),
+        on_orphan: OnOrphan::Recall,
+        lease_ms: 60_000,
+    }
+}
